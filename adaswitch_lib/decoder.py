@@ -1,0 +1,150 @@
+"""A causal LM with a key-value cache that rows can leave, be cut from and be joined to.
+
+Layout: a row's tokens stand together at the right end of the cache, with padding on their left,
+as in a left-padded prompt. Cutting tokens off a row therefore moves the row to the right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import Cache, DynamicLayer
+
+
+class Decoder:
+    """Feeds tokens to `model` and returns its next-token logits.
+
+    Args:
+        model: a causal LM whose memory of the past is attention keys and values.
+        num_rows: rows in the batch.
+        unseen: how many of the last tokens of each row have not been fed yet; 1 after every `feed`,
+            since nobody feeds a token before it has to choose the next.
+
+    Raises:
+        ValueError: for a model with recurrent state (Mamba, RWKV, linear attention), which cannot be cut.
+    """
+
+    def __init__(self, model: PreTrainedModel, num_rows: int, unseen: int):
+        check_can_be_cut(model)
+        self.model = model
+        self.unseen = unseen
+        self.mask = torch.zeros(num_rows, 0, dtype=torch.long, device=model.device)
+        # the same kind of layer throughout: those of a sliding window must keep what a cut may uncover
+        self.cache = Cache(layer_class_to_replicate=_Layer)
+
+    def feed(self, ids: Tensor, mask: Tensor, keep: int) -> Tensor:
+        """Logits after each of the last `keep` of the new tokens, shape [rows keep vocab].
+
+        Args:
+            ids: new tokens, shape [rows new].
+            mask: 1 on real tokens, shape [rows new]; padding only before a row's first token.
+        """
+        self.mask = torch.cat([self.mask, mask], dim=1)
+        position_ids = (self.mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        self.unseen = 1
+        return self.model(
+            input_ids=ids,
+            attention_mask=self.mask,
+            position_ids=position_ids,
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=keep,
+        ).logits[:, -keep:]
+
+    def select(self, rows: Tensor, drop: Tensor | None = None) -> Decoder:
+        """A decoder that holds copies of these rows, less the last `drop[row]` tokens of each."""
+        mask = self.mask[rows]
+        if drop is None:
+            index = None
+        else:
+            column = torch.arange(mask.shape[1], device=mask.device)
+            mask = mask.masked_fill(column >= (mask.shape[1] - drop)[:, None], 0)
+            width = int(mask.sum(-1).max()) if mask.numel() else 0
+            index = column[mask.shape[1] - width :] - drop[:, None]  # [rows width]
+            mask = mask.gather(1, index.clamp(min=0)) * (index >= 0)
+            index = index.clamp(min=0)
+        return self._with(mask, [layer.select(rows, index) for layer in self.cache.layers])
+
+    @staticmethod
+    def join(decoders: Sequence[Decoder]) -> Decoder:
+        """One decoder with the rows of all, one after the other, padded on the left to one width."""
+        if len(decoders) == 1:
+            return decoders[0]
+        width = max(decoder.mask.shape[1] for decoder in decoders)
+        mask = torch.cat([_pad_left(decoder.mask, width, dim=1) for decoder in decoders])
+        layers = zip(*(decoder.cache.layers for decoder in decoders), strict=True)
+        return decoders[0]._with(mask, [_Layer.join(same, width) for same in layers])
+
+    def _with(self, mask: Tensor, layers: list[_Layer]) -> Decoder:
+        other = Decoder(self.model, len(mask), self.unseen)
+        other.mask = mask
+        other.cache.layers = layers
+        return other
+
+
+class _Layer(DynamicLayer):
+    """Keys and values in buffers that grow by half when they are full, so that a new token rarely copies the old ones."""
+
+    def __init__(self):
+        super().__init__()
+        self.length = 0
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
+        start, self.length = self.length, self.length + key_states.shape[-2]
+        if not self.is_initialized or self.length > self.keys.shape[-2]:
+            capacity = self.length + self.length // 2
+            self.keys = _enlarged(self.keys, key_states, start, capacity)
+            self.values = _enlarged(self.values, value_states, start, capacity)
+            self.is_initialized = True
+        self.keys[:, :, start : self.length] = key_states
+        self.values[:, :, start : self.length] = value_states
+        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+
+    def get_seq_length(self) -> int:
+        return self.length
+
+    def select(self, rows: Tensor, index: Tensor | None) -> _Layer:
+        def pick(old: Tensor) -> Tensor:
+            old = old[rows, :, : self.length]
+            if index is None:
+                return old
+            return old.gather(2, index[:, None, :, None].expand(-1, old.shape[1], -1, old.shape[3]))
+
+        return self._filled(pick(self.keys), pick(self.values))
+
+    @staticmethod
+    def join(layers: Sequence[_Layer], width: int) -> _Layer:
+        keys = torch.cat([_pad_left(layer.keys[:, :, : layer.length], width, dim=2) for layer in layers])
+        values = torch.cat([_pad_left(layer.values[:, :, : layer.length], width, dim=2) for layer in layers])
+        return layers[0]._filled(keys, values)
+
+    def _filled(self, keys: Tensor, values: Tensor) -> _Layer:
+        new = _Layer()
+        new.update(keys, values)
+        return new
+
+
+def check_can_be_cut(model: PreTrainedModel) -> None:
+    """Raise ValueError for a model whose memory of the past is not keys and values alone."""
+    layers = DynamicCache(config=model.config).layers
+    if getattr(model, "_is_stateful", False) or any(hasattr(layer, "update_recurrent_state") for layer in layers):
+        raise ValueError(
+            f"{type(model).__name__} keeps a recurrent state, which cannot be cut back to an earlier token. "
+            "generate works with attention-only models (Llama, Qwen, Gemma, GPT-2, GPT-NeoX, Mistral, …)."
+        )
+
+
+def _enlarged(old: Tensor | None, like: Tensor, length: int, capacity: int) -> Tensor:
+    new = like.new_empty(*like.shape[:2], capacity, like.shape[3])
+    if old is not None:
+        new[:, :, :length] = old[:, :, :length]
+    return new
+
+
+def _pad_left(tensor: Tensor, width: int, dim: int) -> Tensor:
+    shape = list(tensor.shape)
+    shape[dim] = width - shape[dim]
+    return torch.cat([tensor.new_zeros(shape), tensor], dim=dim)

@@ -1,0 +1,119 @@
+"""Token-level divergences between two next-token distributions.
+
+Every function takes logits, teacher first, shape [… vocab], and returns nats, shape […]. Sums run
+over the full vocabulary in float32, whatever the logits' type. An id to which a model gives a
+logit of -inf has probability 0 and contributes 0 where the weighting distribution is 0 (0 · ∞ = 0).
+
+Definitions: forward and reverse KL; generalised JSD as in GKD (arXiv 2306.13649, Eq. 1); skewed KL
+as in DistiLLM (arXiv 2402.03898).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def forward_kl(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
+    """KL(p_T ‖ p_S) = Σ p_T (log p_T − log p_S).
+
+    Args:
+        teacher_logits, student_logits: shape [… vocab], any float type.
+
+    Returns:
+        Shape […], float32, nats. +inf where the student rules out an id that the teacher does not.
+    """
+    return _kl(*_log_probs(teacher_logits, student_logits))
+
+
+def reverse_kl(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
+    """KL(p_S ‖ p_T) = Σ p_S (log p_S − log p_T). Arguments and result as in `forward_kl`."""
+    log_t, log_s = _log_probs(teacher_logits, student_logits)
+    return _kl(log_s, log_t)
+
+
+def jensen_shannon(teacher_logits: Tensor, student_logits: Tensor, beta: float = 0.5) -> Tensor:
+    """β·KL(p_T ‖ m) + (1−β)·KL(p_S ‖ m) with m = β·p_T + (1−β)·p_S.
+
+    β lies inside (0, 1). At the ends the formula is 0 for all models; what some libraries return
+    there instead are other divergences, which have names of their own here.
+
+    Raises:
+        ValueError: if β is 0 or 1 or lies outside.
+    """
+    if not 0 < beta < 1:
+        raise ValueError(
+            f"beta must lie inside (0, 1), got {beta}: at the ends the Jensen-Shannon divergence is 0 for all "
+            "models. For KL(teacher ‖ student) use forward_kl, for KL(student ‖ teacher) reverse_kl."
+        )
+    log_t, log_s = _log_probs(teacher_logits, student_logits)
+    log_m = _log_mixture(log_t, log_s, beta)
+    return beta * _kl(log_t, log_m) + (1 - beta) * _kl(log_s, log_m)
+
+
+def skewed_forward_kl(teacher_logits: Tensor, student_logits: Tensor, alpha: float = 0.1) -> Tensor:
+    """KL(p_T ‖ α·p_T + (1−α)·p_S). α = 0 is `forward_kl`; α lies in [0, 1)."""
+    _check_alpha(alpha)
+    log_t, log_s = _log_probs(teacher_logits, student_logits)
+    return _kl(log_t, _log_mixture(log_t, log_s, alpha))
+
+
+def skewed_reverse_kl(teacher_logits: Tensor, student_logits: Tensor, alpha: float = 0.1) -> Tensor:
+    """KL(p_S ‖ (1−α)·p_T + α·p_S). α = 0 is `reverse_kl`; α lies in [0, 1)."""
+    _check_alpha(alpha)
+    log_t, log_s = _log_probs(teacher_logits, student_logits)
+    return _kl(log_s, _log_mixture(log_s, log_t, alpha))
+
+
+def total_variation(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
+    """½ Σ |p_T − p_S|, between 0 and 1 (not in nats)."""
+    log_t, log_s = _log_probs(teacher_logits, student_logits)
+    return 0.5 * (log_t.exp() - log_s.exp()).abs().sum(-1)
+
+
+DIVERGENCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    function.__name__: function
+    for function in (forward_kl, reverse_kl, jensen_shannon, skewed_forward_kl, skewed_reverse_kl, total_variation)
+}
+
+
+def divergence_function(name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """The function of that name.
+
+    Raises:
+        ValueError: if there is none; the message lists those there are.
+    """
+    if name not in DIVERGENCES:
+        raise ValueError(f"unknown divergence {name!r}: use one of {', '.join(DIVERGENCES)}.")
+    return DIVERGENCES[name]
+
+
+def _log_probs(teacher_logits: Tensor, student_logits: Tensor) -> tuple[Tensor, Tensor]:
+    if teacher_logits.shape[-1] != student_logits.shape[-1]:
+        raise ValueError(
+            f"the teacher scores {teacher_logits.shape[-1]} ids and the student {student_logits.shape[-1]}: a "
+            "divergence needs one vocabulary. See adaswitch_lib.models.check_shared_vocabulary."
+        )
+    return teacher_logits.float().log_softmax(-1), student_logits.float().log_softmax(-1)
+
+
+def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    p = log_p.exp()
+    return (p * (log_p - log_q).masked_fill(p == 0, 0.0)).sum(-1)
+
+
+def _log_mixture(log_p: Tensor, log_q: Tensor, weight: float) -> Tensor:
+    """log(weight·p + (1−weight)·q)."""
+    if weight == 0:
+        return log_q
+    # logaddexp(-inf, -inf) has no gradient; ids that both rule out carry no weight in any sum over the mixture
+    least = torch.finfo(log_p.dtype).min / 4
+    return torch.logaddexp(log_p.clamp(min=least) + math.log(weight), log_q.clamp(min=least) + math.log1p(-weight))
+
+
+def _check_alpha(alpha: float) -> None:
+    if not 0 <= alpha < 1:
+        raise ValueError(f"alpha must lie in [0, 1), got {alpha}: at 1 the skewed divergence is 0 for all models.")

@@ -1,0 +1,278 @@
+"""`generate`, and the policies: who writes which token of a training sequence.
+
+A policy is a few lines over `Session.write`. To add one, subclass `Policy` and say in `write` which
+model drafts and, by a judge, which tokens of the draft the teacher takes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from adaswitch_lib.divergence import divergence_function
+from adaswitch_lib.request import Request
+from adaswitch_lib.rollout import Rollout, Source
+from adaswitch_lib.session import Block, Judge, Session
+from adaswitch_lib.switching import SwitchRule, first_switch, switch_threshold
+
+
+class Policy:
+    """Who writes which token. `divergence` names the d_i that its rollouts record."""
+
+    divergence: str = "forward_kl"
+
+    def write(self, session: Session) -> None:
+        """Write every row of the session to its end."""
+        raise NotImplementedError
+
+    def threshold(self, divergence: Tensor) -> Tensor | None:
+        """τ_i that this policy holds d_i against, shape [batch pos]; None if it has no threshold."""
+        return None
+
+
+@dataclass(frozen=True)
+class OnPolicy(Policy):
+    """The student writes everything."""
+
+    def write(self, session: Session) -> None:
+        session.write(session.start(), Source.STUDENT)
+
+
+@dataclass(frozen=True)
+class OffPolicy(Policy):
+    """The teacher writes everything."""
+
+    def write(self, session: Session) -> None:
+        session.switch_index[:] = 0
+        session.write(session.start(), Source.TEACHER)
+
+
+@dataclass(frozen=True)
+class AdaSwitch(Policy):
+    """The student explores until the rule trips, then the teacher writes the rest (the paper, Figure 2).
+
+    Args:
+        rule: when to switch.
+        divergence: name of the d_i that the rule looks at.
+    """
+
+    rule: SwitchRule = SwitchRule()
+    divergence: str = "forward_kl"
+
+    def __post_init__(self):
+        divergence_function(self.divergence)
+
+    def write(self, session: Session) -> None:
+        _explore_then_guide(session, self._judge)
+
+    def threshold(self, divergence: Tensor) -> Tensor:
+        return switch_threshold(divergence, self.rule)
+
+    def _judge(self, session: Session, block: Block) -> Tensor:
+        written = session.real()[block.rows]
+        written.scatter_(1, block.positions, block.real)
+        switch = first_switch(session.divergence[block.rows], written, self.rule)
+        return block.positions == switch[:, None]
+
+
+@dataclass(frozen=True)
+class StopAtSwitch(AdaSwitch):
+    """AdaSwitch's student prefix alone: the row ends before the token at which the rule trips, without EOS.
+
+    A control: does it help to drop the student's bad suffix, or must the teacher write a better one?
+    """
+
+    def write(self, session: Session) -> None:
+        session.write(session.start(), Source.STUDENT, self._judge, hand_over=True)
+        session.length = torch.where(session.switch_index >= 0, session.switch_index, session.length)
+
+
+@dataclass(frozen=True)
+class RandomSwitch(AdaSwitch):
+    """The switch positions that the rule finds in this batch, dealt to other rows.
+
+    A control: the same rate and the same positions as AdaSwitch, but not where the models disagree.
+    Rows depend on the others of their batch here, and on nothing else. A position goes only to a row
+    whose student text reaches it, so that none is lost; with one row it stays where it was.
+    """
+
+    def write(self, session: Session) -> None:
+        scout = Session(replace(session.request, record_divergence=True, keep_teacher_logits=False), self.divergence)
+        scout.write(scout.start(), Source.STUDENT)
+        found = first_switch(scout.divergence, scout.real(), self.rule)
+        dealt = _deal(found.tolist(), scout.length.tolist(), seed=sum(session.request.row_seeds))
+        _explore_then_guide(session, _at(torch.tensor(dealt, device=found.device)))
+
+
+@dataclass(frozen=True)
+class FixedSwitch(Policy):
+    """The student writes `fraction` of the tokens allowed (`max_new_tokens`), rounded down, then the teacher. A control."""
+
+    fraction: float = 0.5
+
+    def __post_init__(self):
+        if not 0 <= self.fraction <= 1:
+            raise ValueError(f"fraction must lie between 0 and 1, got {self.fraction}.")
+
+    def write(self, session: Session) -> None:
+        position = int(self.fraction * session.request.max_new_tokens)
+        _explore_then_guide(session, _at(torch.full_like(session.switch_index, position)))
+
+
+@dataclass(frozen=True)
+class SpeculativeKD(Policy):
+    """Speculative KD (arXiv 2410.11325): a student's token outside the teacher's top K is redrawn from the teacher.
+
+    The token tested is the one that would be kept. Its rank is taken on the teacher's raw logits, and
+    a tie with the K-th counts as inside.
+    """
+
+    top_k: int = 25
+
+    def __post_init__(self):
+        if self.top_k < 1:
+            raise ValueError(f"top_k must be 1 or more, got {self.top_k}.")
+
+    def write(self, session: Session) -> None:
+        session.write(session.start(), Source.STUDENT, self._judge)
+
+    def _judge(self, session: Session, block: Block) -> Tensor:
+        logits = block.logits[Source.TEACHER]
+        return (logits > logits.gather(-1, block.tokens[..., None])).sum(-1) >= self.top_k
+
+
+@dataclass(frozen=True)
+class PerTokenSwitch(Policy):
+    """SWITCH (arXiv 2410.19503): the teacher writes token i where JSD > initial · exp(−decay · i), else the student.
+
+    Args:
+        initial: the threshold at the first token [nats]; JSD is at most ln 2.
+        decay: its rate of decay [1 / token]: the teacher steps in more often late in a sequence.
+    """
+
+    initial: float = 0.3
+    decay: float = 0.02
+    divergence: str = "jensen_shannon"
+
+    def __post_init__(self):
+        if not (self.initial >= 0 and self.decay >= 0):
+            raise ValueError(f"initial and decay must be 0 or more, got {self.initial} and {self.decay}.")
+
+    def write(self, session: Session) -> None:
+        session.write(session.start(), Source.STUDENT, self._judge)
+
+    def threshold(self, divergence: Tensor) -> Tensor:
+        position = torch.arange(divergence.shape[-1], device=divergence.device)
+        return (self.initial * torch.exp(-self.decay * position)).expand_as(divergence)
+
+    def _judge(self, session: Session, block: Block) -> Tensor:
+        divergence = session.divergence[block.rows]
+        return (divergence > self.threshold(divergence)).gather(1, block.positions)
+
+
+@torch.no_grad()
+def generate(
+    policy: Policy,
+    teacher: PreTrainedModel,
+    student: PreTrainedModel,
+    prompt_ids: Tensor,
+    prompt_mask: Tensor,
+    *,
+    max_new_tokens: int,
+    row_seeds: Sequence[int],
+    temperature: float = 1.0,
+    eos_token_id: int | Sequence[int],
+    pad_token_id: int,
+    block_size: int = 8,
+    record_divergence: bool = True,
+    keep_teacher_logits: bool = False,
+) -> Rollout:
+    """Write one completion a prompt by `policy`.
+
+    Both models run in eval mode without gradients and are left in the mode they came in. The global
+    random state is not touched. A row depends on its prompt and its seed alone, up to rounding.
+
+    Args:
+        policy: who writes which token.
+        teacher, student: causal LMs over one vocabulary, on one device.
+        prompt_ids, prompt_mask: shape [batch prompt], padded on the left; the mask is 1 on real tokens.
+        max_new_tokens: tokens a completion may have.
+        row_seeds: one integer a row.
+        temperature: of sampling, from the full softmax; 0 is greedy. Divergences are always measured at 1.
+        eos_token_id: ends a row when either model writes it; one id or several.
+        pad_token_id: fills completions behind their end; may be the EOS id.
+        block_size: tokens that one model drafts before the other scores them. Changes the speed, not the text.
+        record_divergence: measure d_i at every token. Off, it is measured only where the policy needs it
+            and NaN elsewhere, which saves the scoring pass of the model that does not write.
+        keep_teacher_logits: hand over the teacher's logits at every token, so that a loss needs no second
+            teacher pass.
+
+    Returns:
+        A `Rollout`, as wide as its longest completion.
+
+    Raises:
+        ValueError: if the request cannot be carried out; the message says what to do.
+    """
+    request = Request(
+        teacher,
+        student,
+        prompt_ids,
+        prompt_mask,
+        max_new_tokens,
+        row_seeds,
+        temperature,
+        eos_token_id,
+        pad_token_id,
+        block_size,
+        record_divergence,
+        keep_teacher_logits,
+    )
+    with _eval_mode(teacher, student):
+        session = Session(request, policy.divergence)
+        policy.write(session)
+    return session.rollout(policy.threshold(session.divergence))
+
+
+def _explore_then_guide(session: Session, judge: Judge) -> None:
+    """The student writes until the teacher takes a token; from there on the teacher writes."""
+    switched = session.write(session.start(), Source.STUDENT, judge, hand_over=True)
+    session.write(switched, Source.TEACHER)
+
+
+def _at(positions: Tensor) -> Judge:
+    """Has the teacher take the token at `positions[row]` of every row, shape [batch]; -1: none."""
+    return lambda session, block: block.positions == positions[block.rows][:, None]
+
+
+def _deal(positions: list[int], lengths: list[int], seed: int) -> list[int]:
+    """Give every position to a row, not its own where another is free, whose length exceeds it; -1 is no position.
+
+    The latest first: a row that a position fits also fits all earlier ones, so that each finds a row.
+    """
+    generator = random.Random(seed)
+    dealt = [-1] * len(positions)
+    free = set(range(len(positions)))
+    for owner in sorted((row for row in free if positions[row] >= 0), key=lambda row: -positions[row]):
+        fits = [row for row in sorted(free) if lengths[row] > positions[owner]]
+        row = generator.choice([row for row in fits if row != owner] or fits)
+        dealt[row] = positions[owner]
+        free.remove(row)
+    return dealt
+
+
+@contextmanager
+def _eval_mode(*models: PreTrainedModel) -> Iterator[None]:
+    training = [module for model in models for module in model.modules() if module.training]
+    for model in models:
+        model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

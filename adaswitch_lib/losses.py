@@ -1,0 +1,131 @@
+"""Losses over the completion tokens of a batch: Σ token loss / Σ tokens, masked by length.
+
+One convention for all text, whoever wrote it: `completion_logits` shifts once, so that the logits at
+position i of a completion are those from which its token i is predicted. Masks come from lengths,
+never from token ids, so that an EOS is a target even where it is also the padding id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from adaswitch_lib.divergence import divergence_function
+from adaswitch_lib.rollout import Rollout
+
+CHUNK_ELEMENTS = 2**23
+"""Largest [tokens × vocab] block that a loss holds in float32; 32 MB a tensor."""
+
+
+def completion_logits(model: PreTrainedModel, rollout: Rollout) -> Tensor:
+    """The model's logits for every completion token, shape [batch pos vocab].
+
+    Position i holds the logits after token i − 1 (after the prompt's last token for i = 0). Gradients
+    flow; the model stays in the mode it is in.
+    """
+    attention_mask = rollout.attention_mask
+    width = rollout.completion_ids.shape[1]
+    return model(
+        input_ids=rollout.sequences,
+        attention_mask=attention_mask,
+        position_ids=(attention_mask.cumsum(-1) - 1).clamp(min=0),
+        use_cache=False,
+        logits_to_keep=width + 1,
+    ).logits[:, -width - 1 : -1]
+
+
+def distillation_loss(
+    teacher_logits: Tensor,
+    student_logits: Tensor,
+    mask: Tensor,
+    divergence: str = "forward_kl",
+    temperature: float = 1.0,
+    num_tokens: int | Tensor | None = None,
+) -> Tensor:
+    """Token-level distillation: Σ_real D(p_T, p_S) / num_tokens.
+
+    Works in chunks of tokens: besides the gradient, in the student's own type, no more than
+    `CHUNK_ELEMENTS` logits are held in float32. Gradients flow to the student alone.
+
+    Args:
+        teacher_logits, student_logits: shape [batch pos vocab], any float types.
+        mask: 1 on real completion tokens, shape [batch pos].
+        divergence: a name in `DIVERGENCES`.
+        temperature: divides both logits. The loss is not multiplied by its square.
+        num_tokens: what to divide by. Default: the real tokens here. With gradient accumulation or
+            several processes pass the count of the whole optimiser batch.
+
+    Returns:
+        A scalar, float32; nats a token (total variation: no unit). 0 for a batch without real tokens.
+
+    Raises:
+        ValueError: for shapes that do not fit, an unknown divergence, or a temperature that is not above 0.
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature must be greater than 0, got {temperature}.")
+    if teacher_logits.shape != student_logits.shape or teacher_logits.shape[:-1] != mask.shape:
+        raise ValueError(
+            f"logits must be [batch pos vocab] and the mask [batch pos], got teacher {list(teacher_logits.shape)}, "
+            f"student {list(student_logits.shape)}, mask {list(mask.shape)}."
+        )
+    measure = divergence_function(divergence)
+
+    def token_loss(student: Tensor, rows: Tensor) -> Tensor:
+        teacher = teacher_logits.detach().flatten(0, -2)[rows]
+        return measure(teacher.float() / temperature, student.float() / temperature)
+
+    return _mean_over_tokens(token_loss, student_logits, mask, num_tokens)
+
+
+def nll_loss(student_logits: Tensor, completion_ids: Tensor, mask: Tensor, num_tokens: int | Tensor | None = None) -> Tensor:
+    """Negative log-likelihood of the completions: −Σ_real log p_S(y_i) / num_tokens, in nats a token.
+
+    Args:
+        student_logits: shape [batch pos vocab], as `completion_logits` gives them (already shifted).
+        completion_ids, mask: shape [batch pos].
+        num_tokens: as in `distillation_loss`.
+    """
+    if student_logits.shape[:-1] != completion_ids.shape or completion_ids.shape != mask.shape:
+        raise ValueError(
+            f"logits must be [batch pos vocab], ids and mask [batch pos], got {list(student_logits.shape)}, "
+            f"{list(completion_ids.shape)} and {list(mask.shape)}."
+        )
+
+    def token_loss(student: Tensor, rows: Tensor) -> Tensor:
+        return torch.nn.functional.cross_entropy(student.float(), completion_ids.flatten()[rows], reduction="none")
+
+    return _mean_over_tokens(token_loss, student_logits, mask, num_tokens)
+
+
+def _mean_over_tokens(
+    token_loss: Callable[[Tensor, Tensor], Tensor], student_logits: Tensor, mask: Tensor, num_tokens: int | Tensor | None
+) -> Tensor:
+    rows = mask.flatten().nonzero()[:, 0]
+    total = _ChunkedSum.apply(student_logits.flatten(0, -2), rows, token_loss)
+    return total / (max(len(rows), 1) if num_tokens is None else num_tokens)
+
+
+class _ChunkedSum(torch.autograd.Function):
+    """Σ token_loss over the given rows of the logits; the gradient is made chunk by chunk on the way forward."""
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, rows: Tensor, token_loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        total = torch.zeros((), device=logits.device)
+        gradient = torch.zeros_like(logits) if ctx.needs_input_grad[0] else None
+        for chunk in rows.split(max(1, CHUNK_ELEMENTS // logits.shape[-1])):
+            with torch.set_grad_enabled(gradient is not None):
+                student = logits[chunk].requires_grad_(gradient is not None)
+                loss = token_loss(student, chunk).sum()
+            total += loss.detach()
+            if gradient is not None:
+                gradient[chunk] = torch.autograd.grad(loss, student)[0]
+        ctx.gradient = gradient
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, upstream: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.gradient.mul_(upstream), None, None

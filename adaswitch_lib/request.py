@@ -1,0 +1,100 @@
+"""What `generate` is asked to do, checked before any work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from adaswitch_lib.decoder import check_can_be_cut
+
+
+@dataclass(frozen=True)
+class Request:
+    """The arguments of `generate`, except the policy.
+
+    Raises:
+        ValueError: if they do not fit together; the message says what to do.
+    """
+
+    teacher: PreTrainedModel
+    student: PreTrainedModel
+    prompt_ids: Tensor
+    prompt_mask: Tensor
+    max_new_tokens: int
+    row_seeds: Sequence[int]
+    temperature: float
+    eos_token_id: int | Sequence[int]
+    pad_token_id: int
+    block_size: int
+    record_divergence: bool
+    keep_teacher_logits: bool
+
+    def __post_init__(self):
+        self._check_numbers()
+        self._check_prompts()
+        self._check_models()
+        self._check_ids()
+
+    @property
+    def eos_token_ids(self) -> Tensor:
+        return torch.as_tensor(self.eos_token_id, device=self.prompt_ids.device).reshape(-1)
+
+    def _check_numbers(self) -> None:
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be 1 or more, got {self.max_new_tokens}.")
+        if self.block_size < 1:
+            raise ValueError(f"block_size must be 1 token or more, got {self.block_size}.")
+        if not 0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature must be 0 (greedy) or a positive number, got {self.temperature}.")
+
+    def _check_prompts(self) -> None:
+        ids, mask = self.prompt_ids, self.prompt_mask
+        if ids.dim() != 2 or ids.shape != mask.shape:
+            raise ValueError(
+                f"prompt_ids and prompt_mask must both have shape [batch prompt], got {list(ids.shape)} and {list(mask.shape)}."
+            )
+        if len(ids) != len(self.row_seeds):
+            raise ValueError(f"row_seeds needs one integer a row: {len(ids)} for this batch, got {len(self.row_seeds)}.")
+        mask = mask.bool()
+        if len(ids) == 0 or not mask.any(-1).all():
+            raise ValueError("empty prompt: every row needs at least one real token; a BOS token will do.")
+        if not (mask[:, -1].all() and (mask[:, 1:] >= mask[:, :-1]).all()):
+            raise ValueError("prompts must be padded on the left: set tokenizer.padding_side = 'left' and tokenize again.")
+
+    def _check_models(self) -> None:
+        teacher, student = self.teacher, self.student
+        check_can_be_cut(teacher)
+        check_can_be_cut(student)
+        vocab = {who: model.config.get_text_config().vocab_size for who, model in (("teacher", teacher), ("student", student))}
+        if vocab["teacher"] != vocab["student"]:
+            raise ValueError(
+                f"unequal vocabularies: the teacher scores {vocab['teacher']} ids, the student {vocab['student']}. If "
+                "they share a tokenizer, load them with adaswitch_lib.load_pair, which compares them on the shared ids."
+            )
+        if not teacher.device == student.device == self.prompt_ids.device:
+            raise ValueError(
+                f"teacher ({teacher.device}), student ({student.device}) and prompts ({self.prompt_ids.device}) must be "
+                "on one device: move them with .to(device)."
+            )
+        length = self.prompt_ids.shape[1] + self.max_new_tokens
+        for who, model in (("teacher", teacher), ("student", student)):
+            limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+            if limit is not None and length > limit:
+                raise ValueError(
+                    f"prompt and completion may have {length} tokens together, but the {who} was made for {limit}: "
+                    "shorten the prompts or lower max_new_tokens."
+                )
+
+    def _check_ids(self) -> None:
+        if self.eos_token_id is None or len(self.eos_token_ids) == 0:
+            raise ValueError("no EOS id: pass eos_token_id, for example tokenizer.eos_token_id.")
+        if self.pad_token_id is None:
+            raise ValueError("no pad id: pass pad_token_id; a tokenizer without one can use its EOS id.")
+        vocab = self.teacher.config.get_text_config().vocab_size
+        ids = torch.cat([self.prompt_ids[self.prompt_mask.bool()], self.eos_token_ids])
+        if ids.min() < 0 or ids.max() >= vocab or not 0 <= self.pad_token_id < vocab:
+            raise ValueError(f"ids of prompts, EOS and padding must lie in [0, {vocab}), the models' vocabulary.")

@@ -1,0 +1,56 @@
+"""Sampling rows from their own seeds.
+
+Each row draws its own uniforms, one a position for each writer, and turns them into tokens by
+inverse CDF. So what a row says depends on its seed and its prompt alone: not on the rows beside it,
+the batch size, the padding or the block size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def row_uniforms(row_seeds: Sequence[int], num_positions: int, num_writers: int = 2) -> Tensor:
+    """Uniforms in [0, 1), shape [batch pos writer], float64.
+
+    A row's values depend on its seed alone, and those of its first positions not on `num_positions`.
+    The global random state is neither read nor changed.
+    """
+    generator = torch.Generator()
+    rows = [
+        torch.rand(num_positions, num_writers, dtype=torch.float64, generator=generator.manual_seed(seed))
+        for seed in row_seeds
+    ]
+    return torch.stack(rows)
+
+
+def sample(logits: Tensor, uniforms: Tensor, temperature: float) -> Tensor:
+    """One token a row: the first id whose cumulative probability exceeds the row's uniform.
+
+    Args:
+        logits: shape [rows vocab]. The distribution is the full softmax of logits / temperature.
+        uniforms: shape [rows], in [0, 1).
+        temperature: 0 takes the likeliest id, the lowest of equals.
+
+    Returns:
+        Shape [rows], long.
+
+    Raises:
+        FloatingPointError: if a row has no distribution (NaN, +inf, or nothing but -inf).
+    """
+    if temperature == 0:
+        token = logits.argmax(-1)
+        bad = ~logits.gather(-1, token[:, None])[:, 0].isfinite()  # argmax finds a NaN where there is one
+    else:
+        cdf = (logits.float() / temperature).softmax(-1).cumsum(-1, dtype=torch.float64)
+        total = cdf[:, -1:]
+        bad = total[:, 0].isnan()
+        # Σp is 1 up to rounding: scaling keeps the draw below it, so an id of probability 0 is never taken
+        draw = torch.minimum(uniforms[:, None] * total, total.nextafter(torch.zeros_like(total)))
+        token = torch.searchsorted(cdf, draw, right=True)[:, 0]
+    if bad.any():
+        raise FloatingPointError(f"no distribution to sample from in {int(bad.sum())} of {len(bad)} rows")
+    return token
