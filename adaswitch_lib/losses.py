@@ -116,8 +116,8 @@ class _ChunkedSum(torch.autograd.Function):
         total = torch.zeros((), device=logits.device)
         gradient = torch.zeros_like(logits) if ctx.needs_input_grad[0] else None
         for chunk in rows.split(max(1, CHUNK_ELEMENTS // logits.shape[-1])):
+            student = logits.detach()[chunk].requires_grad_(gradient is not None)
             with torch.set_grad_enabled(gradient is not None):
-                student = logits[chunk].requires_grad_(gradient is not None)
                 loss = token_loss(student, chunk).sum()
             total += loss.detach()
             if gradient is not None:
@@ -128,4 +128,7 @@ class _ChunkedSum(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, upstream: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.gradient.mul_(upstream), None, None
+        if ctx.gradient is None:
+            raise RuntimeError("this loss can be differentiated once: its gradient is handed over, not kept.")
+        gradient, ctx.gradient = ctx.gradient, None  # as large as the logits: scaled in place, never held twice
+        return gradient.mul_(upstream), None, None

