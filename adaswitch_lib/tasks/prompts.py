@@ -1,0 +1,43 @@
+"""From a row of a task to token ids."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+SAMPLES = {"gsm8k": "gsm8k.jsonl", "dialogue": "dialogues.jsonl"}
+
+
+def prompt_of(row: Mapping[str, str]) -> str:
+    """What the models are asked: a GSM8K or GSM-Plus row's question, or to sum up a row's dialogue."""
+    if "question" in row:
+        return row["question"]
+    return f"Summarize this dialogue in one sentence.\n\n{row['dialogue']}"
+
+
+def sample_prompts(kind: str) -> list[str]:
+    """Prompts that ship with the package: eight "gsm8k" questions (MIT, training split) or eight "dialogue"s of our own.
+
+    Raises:
+        ValueError: for another kind.
+    """
+    if kind not in SAMPLES:
+        raise ValueError(f"no samples of {kind!r}: use one of {', '.join(SAMPLES)}, or load_split for full sets.")
+    lines = files("adaswitch_lib.tasks").joinpath("samples", SAMPLES[kind]).read_text(encoding="utf-8").splitlines()
+    return [prompt_of(json.loads(line)) for line in lines]
+
+
+def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Ids and mask of the prompts, padded on the left, shape [batch prompt]; through the chat template where there is one."""
+    if tokenizer.chat_template is not None:
+        prompts = [
+            tokenizer.apply_chat_template([{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False)
+            for prompt in prompts
+        ]
+    has_template = tokenizer.chat_template is not None  # which writes its own special tokens
+    encoded = tokenizer(list(prompts), add_special_tokens=not has_template, padding=True, padding_side="left", return_tensors="pt")
+    return encoded["input_ids"], encoded["attention_mask"]

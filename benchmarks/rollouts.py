@@ -1,0 +1,232 @@
+"""Time the generator against the token-by-token loop, the naive loop and `transformers.generate`; and the loss.
+
+    python benchmarks/rollouts.py [--repeats 5] [--out results/bench]
+
+Every number is a ratio of medians measured in one run, with the candidates taking turns, so that a busy
+machine slows them alike. Writes bench.csv (all times), scaling.csv and provenance.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import torch
+import transformers
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+
+from adaswitch_lib import AdaSwitch, OffPolicy, OnPolicy, SwitchRule, forward_kl, generate, load_pair
+from adaswitch_lib.losses import distillation_loss
+from adaswitch_lib.tasks import encode_prompts, sample_prompts
+
+NEVER = SwitchRule(multiplier=math.inf)
+
+
+@torch.no_grad()
+def naive_adaswitch(teacher, student, prompt_ids, prompt_mask, *, max_new_tokens, rule, eos_token_id, seed=0):
+    """Both models on every row at every step, caches from the library: what one writes first. Lives here only."""
+    generator = torch.Generator().manual_seed(seed)
+    caches, mask, ids = (DynamicCache(), DynamicCache()), prompt_mask, prompt_ids
+    batch = len(prompt_ids)
+    guided = torch.zeros(batch, dtype=torch.bool)
+    ended = torch.zeros(batch, dtype=torch.bool)
+    divergences, tokens = [], []
+    for i in range(max_new_tokens):
+        t, s = (
+            model(input_ids=ids, attention_mask=mask, past_key_values=cache, logits_to_keep=1).logits[:, -1]
+            for model, cache in zip((teacher, student), caches, strict=True)
+        )
+        d = forward_kl(t, s)
+        if i >= rule.min_history:
+            mean = torch.stack(divergences[-rule.window :]).mean(0)
+            guided |= d > (rule.multiplier * mean).clamp(min=rule.floor)
+        divergences.append(d)
+        token = torch.multinomial(torch.where(guided[:, None], t, s).softmax(-1), 1, generator=generator)
+        tokens.append(token)
+        ended |= token[:, 0] == eos_token_id
+        if ended.all():
+            break
+        ids, mask = token, torch.cat([mask, mask.new_ones(batch, 1)], dim=1)
+    return torch.cat(tokens, dim=1)
+
+
+def in_turns(candidates: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of every call; the candidates take turns, after one round that does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for round_ in range(repeats + 1):
+        for name, call in candidates.items():
+            start = time.perf_counter()
+            call()
+            if round_:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def candidates(pair, prompt_ids, prompt_mask, max_new_tokens: int, pad: int, eos: int) -> dict[str, Callable[[], object]]:
+    teacher, student = pair
+    rows = range(len(prompt_ids))
+    ours = partial(
+        generate,
+        teacher=teacher,
+        student=student,
+        prompt_ids=prompt_ids,
+        prompt_mask=prompt_mask,
+        max_new_tokens=max_new_tokens,
+        row_seeds=rows,
+        eos_token_id=eos,
+        pad_token_id=pad,
+    )
+    theirs = partial(
+        transformers.GenerationMixin.generate,
+        inputs=prompt_ids,
+        attention_mask=prompt_mask,
+        max_new_tokens=max_new_tokens,
+        do_sample=True,
+        top_k=0,
+        top_p=1.0,
+        temperature=1.0,
+        pad_token_id=pad,
+        eos_token_id=eos,
+    )
+    # no model writes this EOS: all candidates write the same number of tokens, and a ratio compares like with like
+    return {
+        "explore, block 1": lambda: ours(AdaSwitch(NEVER), block_size=1),
+        "explore, block 8": lambda: ours(AdaSwitch(NEVER)),
+        "adaswitch, naive loop": lambda: naive_adaswitch(
+            teacher, student, prompt_ids, prompt_mask, max_new_tokens=max_new_tokens, rule=SwitchRule(), eos_token_id=eos
+        ),
+        "adaswitch": lambda: ours(AdaSwitch(SwitchRule())),
+        "adaswitch, divergence where needed": lambda: ours(AdaSwitch(SwitchRule()), record_divergence=False),
+        "on-policy": lambda: ours(OnPolicy(), record_divergence=False),
+        "on-policy, transformers": lambda: theirs(student),
+        "off-policy": lambda: ours(OffPolicy(), record_divergence=False),
+        "off-policy, transformers": lambda: theirs(teacher),
+    }
+
+
+RATIOS = (
+    ("exploring in blocks", "explore, block 1", "explore, block 8", "≥ 1.7"),
+    ("AdaSwitch against the naive loop", "adaswitch, naive loop", "adaswitch", "≥ 1.5"),
+    ("the same, record_divergence=False", "adaswitch, naive loop", "adaswitch, divergence where needed", "≥ 1.5"),
+    ("on-policy against transformers.generate", "on-policy, transformers", "on-policy", "≥ 1.0"),
+    ("off-policy against transformers.generate", "off-policy, transformers", "off-policy", "≥ 1.0"),
+)
+
+
+def smollm2_setting():
+    teacher, student, tokenizer = load_pair("smollm2")
+    ids, mask = encode_prompts(tokenizer, [*sample_prompts("gsm8k")[:4], *sample_prompts("dialogue")[:4]])
+    never_written = tokenizer.convert_tokens_to_ids("<repo_name>")
+    return (teacher, student), ids, mask, 96, tokenizer.pad_token_id, never_written
+
+
+def micro_model(layers: int, width: int, vocab: int = 60) -> LlamaForCausalLM:
+    config = LlamaConfig(
+        vocab_size=vocab,
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        max_position_embeddings=2048,
+        initializer_range=0.1,
+    )
+    model = LlamaForCausalLM(config).eval()
+    model.lm_head = torch.nn.Linear(width, vocab)
+    torch.nn.init.normal_(model.lm_head.weight, std=0.3)
+    model.lm_head.bias.data[1] = -1e4  # EOS is never written
+    return model
+
+
+def micro_setting(batch: int = 64, max_new_tokens: int = 48, vocab: int = 60):
+    torch.manual_seed(0)
+    pair = micro_model(4, 128, vocab), micro_model(2, 64, vocab)
+    ids = torch.randint(3, vocab, (batch, 31))
+    mask = torch.ones_like(ids)
+    mask[: batch // 2, :5] = 0
+    return pair, ids, mask, max_new_tokens, 0, 1
+
+
+def scaling() -> pd.DataFrame:
+    """AdaSwitch on the micro pair: seconds against length, batch and vocabulary, one at a time."""
+    rows = []
+    for axis, values in {"max_new_tokens": (16, 48, 96, 192), "batch": (8, 32, 64, 128), "vocab": (60, 1000, 8000, 32000)}.items():
+        for value in values:
+            pair, ids, mask, length, pad, eos = micro_setting(**{axis: value})
+            some = candidates(pair, ids, mask, length, pad, eos)
+            names = ("adaswitch", "adaswitch, naive loop", "on-policy", "off-policy")
+            for name, seconds in in_turns({name: some[name] for name in names}, 3).items():
+                rows.append({"axis": axis, "value": value, "what": name, "seconds": statistics.median(seconds)})
+    return pd.DataFrame(rows)
+
+
+def loss_case(kind: str, dtype: str) -> None:
+    """One loss and its gradient at 2,048 tokens × 49,152 words in this process; prints seconds and peak MB above the logits."""
+    generator = torch.Generator().manual_seed(0)
+    t, s = (torch.randn(2048, 49152, generator=generator).to(getattr(torch, dtype)) for _ in range(2))
+    s.requires_grad_(True)
+    mask = torch.ones(1, 2048)
+    plain = lambda: forward_kl(t, s).mean()  # noqa: E731
+    call = plain if kind == "plain" else lambda: distillation_loss(t[None], s[None], mask)
+    Path("/proc/self/clear_refs").write_text("5")  # start the peak anew, behind the making of the inputs
+    before = peak_mb()
+    seconds = []
+    for _ in range(3):
+        s.grad = None
+        start = time.perf_counter()
+        call().backward()
+        seconds.append(time.perf_counter() - start)
+    print(json.dumps({"loss": kind, "dtype": dtype, "seconds": statistics.median(seconds), "peak_mb": peak_mb() - before}))
+
+
+def peak_mb() -> float:
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def loss_table() -> pd.DataFrame:
+    rows = []
+    for dtype in ("float32", "bfloat16"):
+        for kind in ("plain", "chunked"):
+            command = [sys.executable, __file__, "--loss", kind, dtype]
+            rows.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]))
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=Path("results/bench"))
+    parser.add_argument("--loss", nargs=2, metavar=("KIND", "DTYPE"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(2)
+    if arguments.loss:
+        return loss_case(*arguments.loss)
+
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    times, table = [], []
+    for name, setting in (("micro", micro_setting()), ("smollm2", smollm2_setting())):
+        seconds = in_turns(candidates(*setting), arguments.repeats)
+        times += [{"pair": name, "what": what, "seconds": value} for what, values in seconds.items() for value in values]
+        for title, slow, fast, wanted in RATIOS:
+            ratio = statistics.median(seconds[slow]) / statistics.median(seconds[fast])
+            table.append({"pair": name, "what": title, "times faster": round(ratio, 2), "wanted": wanted})
+        print(pd.DataFrame(table).to_string(index=False), flush=True)
+    loss = loss_table()
+    print(loss.to_string(index=False), flush=True)
+    pd.DataFrame(times).to_csv(arguments.out / "bench.csv", index=False)
+    pd.DataFrame(table).to_csv(arguments.out / "ratios.csv", index=False)
+    loss.to_csv(arguments.out / "loss.csv", index=False)
+    scaling().to_csv(arguments.out / "scaling.csv", index=False)
+
+
+if __name__ == "__main__":
+    main()
