@@ -73,17 +73,17 @@ def switch_trace(trace: pd.DataFrame, ax: Axes | None = None, max_tokens: int = 
             label.set_color(COLOURS[source])
         if len(taken):
             _mark_switch(ax, int(taken.min()), float(trace.loc[trace["pos"] == taken.min(), "divergence"].iloc[0]), top)
-        ax.legend(loc="upper right", ncols=2)
+        ax.legend(loc="lower right", ncols=2, bbox_to_anchor=(1, 1), borderaxespad=0.2)
     return ax
 
 
-def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write `<name>.png` and `<name>.pdf`; the same figure gives the same bytes."""
-    files = [folder / f"{name}.png", folder / f"{name}.pdf"]
+def save(ax: Axes, folder: Path, name: str) -> Figure:
+    """Write the figure of `ax` as `<name>.png` and `<name>.pdf`, the same bytes for the same figure, and return it closed."""
     with plt.style.context(STYLE):
-        figure.savefig(files[0], metadata={"Software": None})
-        figure.savefig(files[1], metadata={"CreationDate": None})
-    return files
+        ax.figure.savefig(folder / f"{name}.png", metadata={"Software": None})
+        ax.figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
+    plt.close(ax.figure)  # or a notebook would show it twice
+    return ax.figure
 
 
 def _write_tokens(ax: Axes, trace: pd.DataFrame, y: float, max_lines: int) -> float:
@@ -104,16 +104,12 @@ def _write_tokens(ax: Axes, trace: pd.DataFrame, y: float, max_lines: int) -> fl
 
 
 def _mark_switch(ax: Axes, position: int, divergence: float, top: float) -> None:
+    ax.axvline(position, ymin=divergence / top + 0.04, ymax=0.86, color=COLOURS["teacher"], lw=0.8, ls=":")
     ax.plot(position, divergence, "o", mfc="none", mec=COLOURS["teacher"], mew=1.2, ms=7)
     right = position < ax.get_xlim()[1] * 0.6
-    ax.annotate(
-        f"$d_{{{position}}} > \\tau_{{{position}}}$: the teacher takes over",
-        (position, divergence),
-        xytext=(position + (0.8 if right else -0.8), min(divergence + 0.10 * top, 0.86 * top)),
-        ha="left" if right else "right",
-        fontsize=6.5,
-        color=COLOURS["teacher"],
-    )
+    label = f"$d_{{{position}}} > \\tau_{{{position}}}$: the teacher takes over"
+    place = {"ha": "left" if right else "right", "va": "bottom", "fontsize": 6.5, "color": COLOURS["teacher"]}
+    ax.text(position, 0.87 * top, label, **place)
 
 
 def _share(trace: pd.DataFrame) -> str:

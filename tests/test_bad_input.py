@@ -1,0 +1,74 @@
+import copy
+
+import pytest
+import torch
+from helpers import write
+
+from adaswitch_lib import AdaSwitch, FixedSwitch, OffPolicy, OnPolicy, Pair, PerTokenSwitch, SpeculativeKD, SwitchRule, generate, load_pair
+
+IDS = torch.tensor([[0, 5, 6], [7, 8, 9]])
+MASK = torch.tensor([[0, 1, 1], [1, 1, 1]])
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"eos_token_id": None}, "pass eos_token_id"),
+        ({"eos_token_id": []}, "pass eos_token_id"),
+        ({"pad_token_id": None}, "pass pad_token_id"),
+        ({"pad_token_id": 10_000}, "must lie in"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be 1"),
+        ({"max_new_tokens": 10**6}, "lower max_new_tokens"),
+        ({"block_size": 0}, "block_size must be 1"),
+        ({"temperature": -1.0}, "temperature must be 0"),
+        ({"row_seeds": [1]}, "one integer a row"),
+        ({"prompt_ids": IDS + 10_000}, "must lie in"),
+        ({"prompt_mask": MASK[:, 1:]}, "must both have shape"),
+        ({"prompt_mask": MASK * torch.tensor([[0], [1]])}, "empty prompt"),
+        ({"prompt_ids": IDS[:0], "prompt_mask": MASK[:0], "row_seeds": []}, "empty prompt"),
+        ({"prompt_mask": MASK.flip(1)}, "padding_side = 'left'"),
+    ],
+)
+def test_a_request_that_cannot_be_carried_out_is_refused_before_any_work(pair, monkeypatch, changes, says):
+    calls = []
+    monkeypatch.setattr(type(pair.teacher), "forward", lambda *a, **k: calls.append(1))
+    request = dict(prompt_ids=IDS, prompt_mask=MASK, max_new_tokens=4, row_seeds=[0, 1], eos_token_id=2, pad_token_id=0)
+    with pytest.raises(ValueError, match=says):
+        generate(OnPolicy(), pair.teacher, pair.student, **(request | changes))
+    assert not calls
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: SwitchRule(multiplier=0), "K"),
+        (lambda: SwitchRule(window=0), "window"),
+        (lambda: SwitchRule(min_history=-1), "min_history"),
+        (lambda: SwitchRule(floor=-0.1), "floor"),
+        (lambda: SpeculativeKD(top_k=0), "top_k must be 1"),
+        (lambda: FixedSwitch(1.5), "between 0 and 1"),
+        (lambda: PerTokenSwitch(-1.0), "0 or more"),
+        (lambda: AdaSwitch(divergence="kl"), "unknown divergence 'kl': use one of forward_kl"),
+    ],
+)
+def test_a_policy_that_makes_no_sense_is_refused(make, says):
+    with pytest.raises(ValueError, match=says):
+        make()
+
+
+def test_unequal_vocabularies(pair):
+    wide = copy.deepcopy(pair.teacher)
+    wide.resize_token_embeddings(len(pair.tokenizer) + 8, mean_resizing=False)
+    with pytest.raises(ValueError, match="unequal vocabularies.*load_pair"):
+        write(OnPolicy(), Pair(wide, pair.student, pair.tokenizer), (IDS, MASK))
+
+
+@pytest.mark.parametrize("policy", [OnPolicy(), OffPolicy(), AdaSwitch()], ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize("broken", ["teacher", "student"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_logits_that_are_no_numbers_are_not_passed_on(policy, broken, value):
+    pair = load_pair("tiny")
+    with torch.no_grad():
+        getattr(pair, broken).lm_head.weight[3] = value
+    with pytest.raises(ValueError, match="Check (its|their) weights"):
+        write(policy, pair, (IDS, MASK))
