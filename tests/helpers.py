@@ -18,8 +18,7 @@ def write(policy, pair, prompts, **changes):
 
 def same_text(a, b):
     return all(
-        torch.equal(getattr(a, name), getattr(b, name))
-        for name in ("completion_ids", "completion_mask", "source", "switch_index")
+        torch.equal(getattr(a, name), getattr(b, name)) for name in ("completion_ids", "completion_mask", "source", "switch_index")
     )
 
 

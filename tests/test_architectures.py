@@ -30,7 +30,9 @@ def test_cached_blocks_equal_one_parallel_pass(architecture, prompts):
 def pair_of(pair, build):
     torch.manual_seed(0)
     sizes = dict(vocab_size=len(pair.tokenizer), num_attention_heads=4, num_key_value_heads=2, initializer_range=0.3)
-    models = [build(hidden_size=w, intermediate_size=2 * w, num_hidden_layers=n, head_dim=w // 4, **sizes) for n, w in ((4, 64), (2, 32))]
+    models = [
+        build(hidden_size=w, intermediate_size=2 * w, num_hidden_layers=n, head_dim=w // 4, **sizes) for n, w in ((4, 64), (2, 32))
+    ]
     return Pair(*(model.eval() for model in models), pair.tokenizer)
 
 

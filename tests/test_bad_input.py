@@ -4,7 +4,18 @@ import pytest
 import torch
 from helpers import write
 
-from adaswitch_lib import AdaSwitch, FixedSwitch, OffPolicy, OnPolicy, Pair, PerTokenSwitch, SpeculativeKD, SwitchRule, generate, load_pair
+from adaswitch_lib import (
+    AdaSwitch,
+    FixedSwitch,
+    OffPolicy,
+    OnPolicy,
+    Pair,
+    PerTokenSwitch,
+    SpeculativeKD,
+    SwitchRule,
+    generate,
+    load_pair,
+)
 
 IDS = torch.tensor([[0, 5, 6], [7, 8, 9]])
 MASK = torch.tensor([[0, 1, 1], [1, 1, 1]])

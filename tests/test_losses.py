@@ -95,9 +95,7 @@ def test_chunks_of_nll_equal_plain_autograd(monkeypatch, chunk_elements):
     student = random_logits(3, 4, 11)[0]
     ids = torch.arange(12).reshape(3, 4) % 11
     value, gradient = gradient_of(lambda s: nll_loss(s, ids, MASK), student)
-    plain, plain_gradient = gradient_of(
-        lambda s: torch.nn.functional.cross_entropy(s[MASK.bool()], ids[MASK.bool()]), student
-    )
+    plain, plain_gradient = gradient_of(lambda s: torch.nn.functional.cross_entropy(s[MASK.bool()], ids[MASK.bool()]), student)
     torch.testing.assert_close(value, plain)
     torch.testing.assert_close(gradient, plain_gradient)
 
@@ -139,9 +137,7 @@ def test_extra_padding_changes_no_loss(filler):
     teacher, student, ids = both_losses()
     wide_teacher, wide_student = (torch.nn.functional.pad(x, (0, 0, 0, 3), value=filler) for x in (teacher, student))
     wide_ids, wide_mask = (torch.nn.functional.pad(x, (0, 3)) for x in (ids, MASK))
-    torch.testing.assert_close(
-        distillation_loss(wide_teacher, wide_student, wide_mask), distillation_loss(teacher, student, MASK)
-    )
+    torch.testing.assert_close(distillation_loss(wide_teacher, wide_student, wide_mask), distillation_loss(teacher, student, MASK))
     torch.testing.assert_close(nll_loss(wide_student, wide_ids, wide_mask), nll_loss(student, ids, MASK))
 
 

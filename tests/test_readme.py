@@ -1,0 +1,41 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_example_runs_as_it_stands(tmp_path):
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    file = tmp_path / "example.py"
+    file.write_text(code + "\nassert student.lm_head.weight.grad.abs().sum() > 0\n")
+    out = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "divergence" in out.stdout
+
+
+def test_every_command_is_a_target_and_every_file_exists():
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    commands = set(re.findall(r"\bmake ([a-z]+)", README))
+    assert commands and commands <= set(targets)
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
+    assert links and all((ROOT / link).exists() for link in links)
+
+
+def test_the_rule_is_the_second_heading():
+    headings = re.findall(r"^#+ (.*)", re.sub(r"```.*?```", "", README, flags=re.DOTALL), re.MULTILINE)
+    assert headings[1].startswith("The rule") and "adaswitch_lib/switching.py" in README.split(headings[1])[1][:120]
+
+
+def test_library_files_can_be_read_in_an_evening():
+    lengths = {file.name: len(file.read_text().splitlines()) for file in (ROOT / "adaswitch_lib").rglob("*.py")}
+    assert max(lengths.values()) <= 300, lengths
+
+
+@pytest.mark.parametrize("target", ["setup", "quickstart", "test", "bench", "lint", "lab"])
+def test_make_help_lists_the_target(target):
+    out = subprocess.run(["make", "-s", "help"], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert re.search(rf"^{target} ", out, re.MULTILINE)
