@@ -72,10 +72,10 @@ def distillation_loss(
             f"student {list(student_logits.shape)}, mask {list(mask.shape)}."
         )
     measure = divergence_function(divergence)
+    teacher_logits = teacher_logits.detach()
 
-    def token_loss(student: Tensor, rows: Tensor) -> Tensor:
-        teacher = teacher_logits.detach().flatten(0, -2)[rows]
-        return measure(teacher.float() / temperature, student.float() / temperature)
+    def token_loss(student: Tensor, at: tuple[Tensor, ...]) -> Tensor:
+        return measure(teacher_logits[at].float() / temperature, student.float() / temperature)
 
     return _mean_over_tokens(token_loss, student_logits, mask, num_tokens)
 
@@ -94,34 +94,38 @@ def nll_loss(student_logits: Tensor, completion_ids: Tensor, mask: Tensor, num_t
             f"{list(completion_ids.shape)} and {list(mask.shape)}."
         )
 
-    def token_loss(student: Tensor, rows: Tensor) -> Tensor:
-        return torch.nn.functional.cross_entropy(student.float(), completion_ids.flatten()[rows], reduction="none")
+    def token_loss(student: Tensor, at: tuple[Tensor, ...]) -> Tensor:
+        return torch.nn.functional.cross_entropy(student.float(), completion_ids[at], reduction="none")
 
     return _mean_over_tokens(token_loss, student_logits, mask, num_tokens)
 
 
-def _mean_over_tokens(
-    token_loss: Callable[[Tensor, Tensor], Tensor], student_logits: Tensor, mask: Tensor, num_tokens: int | Tensor | None
-) -> Tensor:
-    rows = mask.flatten().nonzero()[:, 0]
-    total = _ChunkedSum.apply(student_logits.flatten(0, -2), rows, token_loss)
-    return total / (max(len(rows), 1) if num_tokens is None else num_tokens)
+TokenLoss = Callable[[Tensor, tuple[Tensor, ...]], Tensor]
+"""From some tokens' student logits [tokens vocab] and the index of these tokens to their losses [tokens]."""
+
+
+def _mean_over_tokens(token_loss: TokenLoss, student_logits: Tensor, mask: Tensor, num_tokens: int | Tensor | None) -> Tensor:
+    tokens = mask.nonzero()
+    logits = student_logits if torch.is_grad_enabled() else student_logits.detach()
+    total = _ChunkedSum.apply(logits, tokens, token_loss)
+    return total / torch.as_tensor(len(tokens) if num_tokens is None else num_tokens).clamp(min=1)
 
 
 class _ChunkedSum(torch.autograd.Function):
-    """Σ token_loss over the given rows of the logits; the gradient is made chunk by chunk on the way forward."""
+    """Σ token_loss over the given tokens; the gradient is made chunk by chunk on the way forward."""
 
     @staticmethod
-    def forward(ctx, logits: Tensor, rows: Tensor, token_loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    def forward(ctx, logits: Tensor, tokens: Tensor, token_loss: TokenLoss) -> Tensor:
         total = torch.zeros((), device=logits.device)
         gradient = torch.zeros_like(logits) if ctx.needs_input_grad[0] else None
-        for chunk in rows.split(max(1, CHUNK_ELEMENTS // logits.shape[-1])):
-            student = logits.detach()[chunk].requires_grad_(gradient is not None)
+        for chunk in tokens.split(max(1, CHUNK_ELEMENTS // logits.shape[-1])):
+            at = chunk.unbind(-1)  # index by token: flattening a slice of the logits would copy it
+            student = logits.detach()[at].requires_grad_(gradient is not None)
             with torch.set_grad_enabled(gradient is not None):
-                loss = token_loss(student, chunk).sum()
+                loss = token_loss(student, at).sum()
             total += loss.detach()
             if gradient is not None:
-                gradient[chunk] = torch.autograd.grad(loss, student)[0]
+                gradient[at] = torch.autograd.grad(loss, student)[0]
         ctx.gradient = gradient
         return total
 

@@ -106,7 +106,7 @@ def first_switch(divergence: Tensor, mask: Tensor, rule: SwitchRule) -> Tensor:
 
     >>> d = torch.tensor([[1.0, 1.0, 2.0, 5.0, 1.0]])
     >>> switch_threshold(d, SwitchRule(multiplier=3.0, window=2, min_history=1))
-    tensor([[   inf, 3.0000, 3.0000, 4.5000, 10.5000]])
+    tensor([[    inf,  3.0000,  3.0000,  4.5000, 10.5000]])
     >>> first_switch(d, torch.ones_like(d), SwitchRule(multiplier=3.0, window=2, min_history=1))
     tensor([3])
 

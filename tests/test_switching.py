@@ -105,7 +105,7 @@ def test_rows_of_a_batch_are_independent(rows, rule):
 @given(ROWS, RULES, VALUES, st.data())
 def test_a_value_changes_no_threshold_up_to_its_own(values, rule, other, data):
     i = data.draw(st.integers(0, len(values) - 1))
-    changed = values[:i] + [other] + values[i + 1 :]
+    changed = [*values[:i], other, *values[i + 1 :]]
     ours, theirs = (switch_threshold(torch.tensor([row]), rule)[0, : i + 1].tolist() for row in (values, changed))
     assert ours == theirs
 
