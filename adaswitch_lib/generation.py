@@ -106,7 +106,7 @@ class RandomSwitch(AdaSwitch):
         scout = Session(replace(session.request, record_divergence=True, keep_teacher_logits=False), self.divergence)
         scout.write(scout.start(), Source.STUDENT)
         found = first_switch(scout.divergence, scout.real(), self.rule)
-        dealt = _deal(found.tolist(), scout.length.tolist(), seed=sum(session.request.row_seeds))
+        dealt = _deal(found.tolist(), scout.length.tolist(), seed=sum(map(int, session.request.row_seeds)))
         _explore_then_guide(session, _at(torch.tensor(dealt, device=found.device)))
 
 

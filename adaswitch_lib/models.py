@@ -91,10 +91,10 @@ def check_shared_vocabulary(
     """
     vocabularies = teacher_tokenizer.get_vocab(), student_tokenizer.get_vocab()
     if vocabularies[0] != vocabularies[1]:
-        differ = sum(vocabularies[1].get(token) != id_ for token, id_ in vocabularies[0].items())
+        differ = len({token for token, _ in vocabularies[0].items() ^ vocabularies[1].items()})
         raise ValueError(
-            f"different tokenizers: {differ} of the teacher's {len(vocabularies[0])} tokens have another id or none in "
-            "the student's. Token-level distillation needs one tokenizer: choose a student of the teacher's family."
+            f"different tokenizers: {differ} tokens have another id in the other one, or none. "
+            "Token-level distillation needs one tokenizer: choose a student of the teacher's family."
         )
     shared = min(num_scored_ids(teacher), num_scored_ids(student))
     needed = max(vocabularies[0].values()) + 1
@@ -147,9 +147,11 @@ def with_layers(model: PreTrainedModel, layers: Sequence[int]) -> PreTrainedMode
     Raises:
         ValueError: if a layer does not exist or none is named.
     """
-    if not layers or not all(0 <= layer < model.config.num_hidden_layers for layer in layers):
+    if not layers or len(set(layers)) < len(layers) or not all(0 <= layer < model.config.num_hidden_layers for layer in layers):
         raise ValueError(f"layers must be some of 0 … {model.config.num_hidden_layers - 1}, got {list(layers)}.")
-    config = model.config.to_dict() | {"num_hidden_layers": len(layers), "layer_types": None}
+    config = model.config.to_dict() | {"num_hidden_layers": len(layers)}
+    if config.get("layer_types"):
+        config["layer_types"] = [config["layer_types"][layer] for layer in layers]
     config.pop("quantization_config", None)
     new_index = {f"model.layers.{old}.": f"model.layers.{new}." for new, old in enumerate(layers)}
     weights = {}

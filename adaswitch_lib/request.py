@@ -80,7 +80,7 @@ class Request:
                 f"teacher ({teacher.device}), student ({student.device}) and prompts ({self.prompt_ids.device}) must be "
                 "on one device: move them with .to(device)."
             )
-        length = self.prompt_ids.shape[1] + self.max_new_tokens
+        length = int(self.prompt_mask.long().sum(-1).max()) + self.max_new_tokens
         for who, model in (("teacher", teacher), ("student", student)):
             limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
             if limit is not None and length > limit:

@@ -21,7 +21,8 @@ def row_uniforms(row_seeds: Sequence[int], num_positions: int, num_writers: int 
     """
     generator = torch.Generator()
     rows = [
-        torch.rand(num_positions, num_writers, dtype=torch.float64, generator=generator.manual_seed(seed)) for seed in row_seeds
+        torch.rand(num_positions, num_writers, dtype=torch.float64, generator=generator.manual_seed(int(seed)))
+        for seed in row_seeds
     ]
     return torch.stack(rows)
 

@@ -203,6 +203,7 @@ class Session:
         at = (block.rows[:, None], block.positions)
         self.ids[block.rows[:, None], self.prompt_width + block.positions] = block.tokens
         self.source[at] = int(writer)
+        self.divergence[at] = torch.nan  # a draft that was cut may have left its own here
         if len(block.logits) == 2:
             divergence = self.measure(block.logits[Source.TEACHER], block.logits[Source.STUDENT])
             if (divergence.isnan() & block.real).any():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import html
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
-from IPython.display import HTML
-from matplotlib.axes import Axes
+from IPython.display import HTML, display
+from matplotlib.figure import Figure
 
 from adaswitch_lib.figures import COLOURS, switch_trace
 from adaswitch_lib.switching import SwitchRule, first_switch, switch_threshold
@@ -43,15 +44,21 @@ def rule_on_trace(trace: pd.DataFrame, rule: SwitchRule) -> pd.DataFrame:
     )
 
 
-def explore_rule(trace: pd.DataFrame, rule: SwitchRule, interactive: bool = True) -> Axes | None:
+def explore_rule(trace: pd.DataFrame, rule: SwitchRule, interactive: bool = True) -> Figure | None:
     """Sliders over K and L on a stored on-policy trace; with `interactive` off a static figure of `rule`, for headless runs."""
+
+    def draw(rule: SwitchRule) -> Figure:
+        figure = switch_trace(rule_on_trace(trace, rule)).figure
+        plt.close(figure)  # shown by whoever gets it, not a second time by the notebook
+        return figure
+
     if not interactive:
-        return switch_trace(rule_on_trace(trace, rule))
+        return draw(rule)
     import ipywidgets
 
-    def draw(K: float, L: int) -> None:
-        switch_trace(rule_on_trace(trace, SwitchRule(K, L, rule.min_history, rule.floor)))
-        plt.show()
-
-    ipywidgets.interact(draw, K=ipywidgets.FloatSlider(rule.multiplier, min=1, max=10, step=0.25), L=(1, 32))
+    ipywidgets.interact(
+        lambda K, L: display(draw(replace(rule, multiplier=K, window=L))),
+        K=ipywidgets.FloatSlider(rule.multiplier, min=1, max=10, step=0.25),
+        L=ipywidgets.IntSlider(rule.window, min=1, max=32),
+    )
     return None

@@ -1,9 +1,9 @@
 """Time the generator against the token-by-token loop, the naive loop and `transformers.generate`; and the loss.
 
-    python benchmarks/rollouts.py [--repeats 5] [--out results/bench]
+    python benchmarks/rollouts.py [--repeats 5] [--threads 2] [--pairs micro smollm2] [--scaling] [--out results/bench]
 
-Every number is a ratio of medians measured in one run, with the candidates taking turns, so that a busy
-machine slows them alike. Writes bench.csv (all times), scaling.csv and provenance.json.
+Every number is a ratio of medians measured in one run, with the candidates taking turns. It wants a machine
+with nothing else to do: two threads that share a core with another process wait for each other at every product.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from adaswitch_lib import AdaSwitch, OffPolicy, OnPolicy, SwitchRule, forward_kl, generate, load_pair
 from adaswitch_lib.losses import distillation_loss
+from adaswitch_lib.records import write_table
 from adaswitch_lib.tasks import encode_prompts, sample_prompts
 
 NEVER = SwitchRule(multiplier=math.inf)
@@ -192,11 +193,11 @@ def peak_mb() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def loss_table() -> pd.DataFrame:
+def loss_table(threads: int) -> pd.DataFrame:
     rows = []
     for dtype in ("float32", "bfloat16"):
         for kind in ("plain", "chunked"):
-            command = [sys.executable, __file__, "--loss", kind, dtype]
+            command = [sys.executable, __file__, "--threads", str(threads), "--loss", kind, dtype]
             rows.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]))
     return pd.DataFrame(rows)
 
@@ -205,27 +206,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("results/bench"))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--pairs", nargs="*", choices=("micro", "smollm2"), default=("micro", "smollm2"))
+    parser.add_argument("--scaling", action="store_true", help="also time the micro pair against length, batch and vocabulary")
     parser.add_argument("--loss", nargs=2, metavar=("KIND", "DTYPE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(arguments.threads)
     if arguments.loss:
         return loss_case(*arguments.loss)
 
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    times, table = [], []
-    for name, setting in (("micro", micro_setting()), ("smollm2", smollm2_setting())):
-        seconds = in_turns(candidates(*setting), arguments.repeats)
-        times += [{"pair": name, "what": what, "seconds": value} for what, values in seconds.items() for value in values]
-        for title, slow, fast, wanted in RATIOS:
-            ratio = statistics.median(seconds[slow]) / statistics.median(seconds[fast])
-            table.append({"pair": name, "what": title, "times faster": round(ratio, 2), "wanted": wanted})
-        print(pd.DataFrame(table).to_string(index=False), flush=True)
-    loss = loss_table()
+    settings = {"micro": micro_setting, "smollm2": smollm2_setting}
+    out = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    provenance = {"threads": arguments.threads, "repeats": arguments.repeats}
+    for name in arguments.pairs:
+        seconds = in_turns(candidates(*settings[name]()), arguments.repeats)
+        times = pd.DataFrame([{"what": what, "seconds": value} for what, values in seconds.items() for value in values])
+        write_table(times, out / f"seconds_{name}.csv", pair=name, **provenance)
+        ratios = [
+            {
+                "what": what,
+                "times faster": round(statistics.median(seconds[slow]) / statistics.median(seconds[fast]), 2),
+                "wanted": wanted,
+            }
+            for what, slow, fast, wanted in RATIOS
+        ]
+        write_table(pd.DataFrame(ratios), out / f"ratios_{name}.csv", pair=name, **provenance)
+        print(name, pd.DataFrame(ratios).to_string(index=False), sep="\n", flush=True)
+    loss = loss_table(arguments.threads)
+    write_table(loss, out / "loss.csv", tokens=2048, vocabulary=49152, **provenance)
     print(loss.to_string(index=False), flush=True)
-    pd.DataFrame(times).to_csv(arguments.out / "bench.csv", index=False)
-    pd.DataFrame(table).to_csv(arguments.out / "ratios.csv", index=False)
-    loss.to_csv(arguments.out / "loss.csv", index=False)
-    scaling().to_csv(arguments.out / "scaling.csv", index=False)
+    if arguments.scaling:
+        write_table(scaling(), out / "scaling.csv", pair="micro", **provenance)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,10 @@ from adaswitch_lib import load_pair
 torch.set_num_threads(1)
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "smollm2: loads SmolLM2-135M from its wheel; takes most of the time of the set")
+
+
 @pytest.fixture(scope="session")
 def pair():
     return load_pair("tiny")

@@ -52,3 +52,13 @@ def test_a_model_with_recurrent_state_is_refused(pair, prompts):
     mamba = MambaForCausalLM(MambaConfig(vocab_size=len(pair.tokenizer), hidden_size=32, num_hidden_layers=2))
     with pytest.raises(ValueError, match="recurrent state"):
         write(POLICIES[0], Pair(pair.teacher, mamba, pair.tokenizer), prompts)
+
+
+def test_the_soft_cap_inside_attention_changes_the_logits(pair):
+    ids = torch.arange(4, 16)[None]
+    capped, free = (
+        pair_of(pair, lambda cap=cap, **sizes: Gemma2ForCausalLM(Gemma2Config(attn_logit_softcapping=cap, **sizes)))
+        for cap in (0.5, None)
+    )
+    with torch.no_grad():
+        assert (capped.teacher(ids).logits - free.teacher(ids).logits).abs().max() > 0.1

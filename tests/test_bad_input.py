@@ -83,3 +83,22 @@ def test_logits_that_are_no_numbers_are_not_passed_on(policy, broken, value):
         getattr(pair, broken).lm_head.weight[3] = value
     with pytest.raises(ValueError, match="Check (its|their) weights"):
         write(policy, pair, (IDS, MASK))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_writer_that_gives_nan_is_found_where_nothing_is_recorded(temperature):
+    pair = load_pair("tiny")
+    with torch.no_grad():
+        pair.student.lm_head.weight[3] = torch.nan
+    with pytest.raises(ValueError, match="the student gives NaN"):
+        write(OnPolicy(), pair, (IDS, MASK), temperature=temperature, record_divergence=False)
+
+
+def test_unequal_vocabularies_are_refused_before_any_work(pair, monkeypatch):
+    wide = copy.deepcopy(pair.teacher)
+    wide.resize_token_embeddings(len(pair.tokenizer) + 8, mean_resizing=False)
+    calls = []
+    monkeypatch.setattr(type(wide), "forward", lambda *a, **k: calls.append(1))
+    with pytest.raises(ValueError, match="unequal vocabularies"):
+        write(AdaSwitch(), Pair(wide, pair.student, pair.tokenizer), (IDS, MASK))
+    assert not calls

@@ -248,3 +248,88 @@ def test_frame_has_one_line_per_real_token(pair, prompts):
     assert third["token"].tolist() == [pair.tokenizer.decode([i]) for i in row(rollout, 3)[0]]
     assert set(frame["source"]) == {"student", "teacher"}
     assert rollout.sequences.shape == rollout.attention_mask.shape == (8, 7 + rollout.completion_ids.shape[1])
+
+
+@every_policy
+def test_the_sampling_temperature_changes_neither_divergences_nor_kept_logits(policy, pair, prompts):
+    rollout = write(policy, pair, prompts, temperature=0.5, keep_teacher_logits=True)
+    teacher, student = parallel_logits(pair, rollout)
+    real = rollout.completion_mask.bool()
+    torch.testing.assert_close(rollout.teacher_logits[real], teacher[real], atol=1e-4, rtol=0)
+    expected = DIVERGENCES[policy.divergence](teacher, student)
+    torch.testing.assert_close(rollout.divergence[real], expected[real], atol=1e-4, rtol=0)
+
+
+def greedy(model, ids, num_tokens, eos):
+    """A loop without cache, batch or padding."""
+    written = []
+    while len(written) < num_tokens and eos not in written:
+        written.append(int(model(torch.tensor([ids + written])).logits[0, -1].argmax()))
+    return written
+
+
+@torch.no_grad()
+def test_from_the_switch_on_the_teacher_continues_what_the_student_wrote(pair, prompts):
+    rollout = write(AdaSwitch(RULE), pair, prompts, temperature=0)
+    eos, (ids, mask) = pair.tokenizer.eos_token_id, prompts
+    switched = (rollout.switch_index > 0).nonzero()[:, 0].tolist()
+    assert len(switched) > 3
+    for i in switched:
+        (text, _, switch), prompt = row(rollout, i), ids[i][mask[i].bool()].tolist()
+        assert text[:switch] == greedy(pair.student, prompt, switch, eos)
+        assert text[switch:] == greedy(pair.teacher, prompt + text[:switch], 24 - switch, eos)
+
+
+@pytest.mark.parametrize("policy", [OnPolicy(), OffPolicy()], ids=lambda policy: type(policy).__name__)
+def test_kept_logits_need_no_recorded_divergence(policy, pair, prompts):
+    recorded, bare = (write(policy, pair, prompts, keep_teacher_logits=True, record_divergence=on) for on in (True, False))
+    torch.testing.assert_close(recorded.teacher_logits, bare.teacher_logits, atol=1e-4, rtol=0)
+
+
+def test_only_what_the_policy_needs_is_measured_where_recording_is_off(pair, prompts):
+    assert write(OffPolicy(), pair, prompts, record_divergence=False).divergence.isnan().all()
+    rollout = write(AdaSwitch(RULE), pair, prompts, record_divergence=False)
+    assert (rollout.switch_index >= 0).any()
+    for i, switch in enumerate(rollout.switch_index.tolist()):
+        if switch < 0:
+            continue
+        assert rollout.divergence[i, : switch + 1].isfinite().all()
+        assert rollout.divergence[i, switch + 1 :].isnan().all()
+
+
+@pytest.mark.parametrize("first_seed", [0, 100, 200])
+def test_random_switch_loses_no_position_and_moves_some(pair, prompts, first_seed):
+    seeds = range(first_seed, first_seed + 8)
+    found, dealt = (write(policy, pair, prompts, row_seeds=seeds) for policy in (AdaSwitch(RULE), RandomSwitch(RULE)))
+    assert sorted(dealt.switch_index.tolist()) == sorted(found.switch_index.tolist())
+    assert (dealt.switch_index != found.switch_index).sum() >= 2
+    alone = write(RandomSwitch(RULE), pair, [tensor[:1] for tensor in prompts], row_seeds=[first_seed])
+    assert alone.switch_index[0] == found.switch_index[0]
+
+
+def test_fixed_switch_at_the_ends_is_off_policy_and_on_policy(pair, prompts):
+    assert same_text(write(FixedSwitch(0.0), pair, prompts), write(OffPolicy(), pair, prompts))
+    assert same_text(write(FixedSwitch(1.0), pair, prompts), write(OnPolicy(), pair, prompts))
+
+
+def test_stop_at_the_first_token_leaves_empty_completions(pair, prompts):
+    rollout = write(StopAtSwitch(SwitchRule(min_history=0)), pair, prompts, keep_teacher_logits=True)
+    assert rollout.switch_index.tolist() == [0] * 8
+    assert rollout.completion_ids.shape == rollout.teacher_logits.shape[:2] == (8, 0)
+    assert torch.equal(rollout.sequences, prompts[0]) and rollout.to_frame(pair.tokenizer).empty
+
+
+@pytest.mark.parametrize("policy", [OffPolicy(), SpeculativeKD(top_k=8)], ids=lambda policy: type(policy).__name__)
+def test_dropout_of_the_teacher_is_off_too(policy, prompts):
+    pair = load_pair("tiny", architecture="gpt2")
+    expected = write(policy, pair, prompts)
+    pair.teacher.train()
+    assert same_text(expected, write(policy, pair, prompts))
+    assert all(module.training for module in pair.teacher.modules())
+    assert not any(module.training for module in pair.student.modules())
+
+
+def test_padding_does_not_count_towards_the_longest_text_a_model_was_made_for(pair, prompts):
+    limit = pair.teacher.config.max_position_embeddings
+    padded = [torch.nn.functional.pad(tensor, (limit - 20, 0)) for tensor in prompts]
+    assert same_text(write(OnPolicy(), pair, prompts, max_new_tokens=14), write(OnPolicy(), pair, padded, max_new_tokens=14))

@@ -3,7 +3,7 @@ import importlib.util
 import pytest
 import torch
 from helpers import same_text, write
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from adaswitch_lib import AdaSwitch, Pair, SwitchRule, check_shared_vocabulary, load_pair
 from adaswitch_lib.models import SMOLLM2_DROP_ORDER, TINY_ARCHITECTURES, num_scored_ids, with_layers
@@ -79,6 +79,7 @@ def test_what_cannot_be_loaded_says_what_to_do(monkeypatch):
         load_pair("smollm2")
 
 
+@pytest.mark.smollm2
 def test_smollm2_writes_the_same_rows_in_blocks_and_is_serialisable(tmp_path):
     assert sorted(set(SMOLLM2_DROP_ORDER)) == sorted(SMOLLM2_DROP_ORDER)
     pair = load_pair("smollm2")
@@ -94,3 +95,44 @@ def test_smollm2_writes_the_same_rows_in_blocks_and_is_serialisable(tmp_path):
     again = load_pair(tmp_path / "teacher", tmp_path / "student")
     assert isinstance(again, Pair)
     assert same_text(text[1], write(AdaSwitch(rule), again, prompts, max_new_tokens=12))
+
+
+def deeper_than_its_window(architecture):
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        architecture,
+        vocab_size=29,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        initializer_range=0.3,
+        sliding_window=3,
+    )
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "gemma", "gemma2", "mistral"])
+@torch.no_grad()
+def test_with_layers_is_the_model_without_the_others(architecture):
+    """Gemma 2 alternates sliding and full attention: a kept layer keeps its kind."""
+    model, ids = deeper_than_its_window(architecture), torch.arange(4, 16)[None]
+    kept = (1, 3)
+    shallow = with_layers(model, kept).eval()(ids).logits
+    for index in set(range(4)) - set(kept):
+        model.model.layers[index].forward = lambda hidden_states, *args, **kwargs: hidden_states
+    torch.testing.assert_close(shallow, model(ids, use_cache=False).logits)
+
+
+def test_a_layer_named_twice_is_refused(pair):
+    with pytest.raises(ValueError, match="layers"):
+        with_layers(pair.teacher, (0, 0))
+
+
+def test_tokens_that_only_the_student_has_are_counted_in_the_error(pair):
+    other = load_pair("tiny").tokenizer
+    other.add_tokens(["more"])
+    with pytest.raises(ValueError, match="different tokenizers: 1 "):
+        check_shared_vocabulary(pair.teacher, pair.student, pair.tokenizer, other)
