@@ -16,8 +16,8 @@ from transformers import PreTrainedModel
 from adaswitch_lib.divergence import divergence_function
 from adaswitch_lib.rollout import Rollout
 
-CHUNK_ELEMENTS = 2**23
-"""Largest [tokens × vocab] block that a loss holds in float32; 32 MB a tensor."""
+CHUNK_ELEMENTS = 2**20
+"""Largest [tokens × vocab] block that a loss holds in float32; 4 MB a tensor, of which it needs about ten."""
 
 
 def completion_logits(model: PreTrainedModel, rollout: Rollout) -> Tensor:
