@@ -22,7 +22,8 @@ SMOLLM2_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SMOLLM2_DROP_ORDER = (5, 4, 25, 17, 3, 26, 6, 19, 18, 16, 12, 13, 7, 14, 15, 20, 9, 2, 10, 23)
 """Which of the teacher's 30 layers a shallower copy loses, the first first. At each step the layer is dropped whose loss
 raises KL(teacher ‖ student) least, on up to 96 tokens that the teacher wrote for each of four GSM8K training questions
-and two DialogSum training dialogues. Untrained, a copy of 26 layers still writes sentences (0.54 nats), one of 16 does not (2.6 nats)."""
+and two DialogSum training dialogues. Untrained, a copy of 26 layers still writes sentences (0.54 nats), one of 16 does
+not (2.6 nats)."""
 
 TINY_ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma", "gemma2", "gpt2", "gpt_neox", "mistral")
 
