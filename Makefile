@@ -32,7 +32,7 @@ test: setup  ## All tests (3 minutes)
 	$(BIN)/python -m pytest
 
 bench: setup  ## Speed and memory, as ratios in one run, into results/bench (20 minutes; wants a quiet machine)
-	$(BIN)/python benchmarks/rollouts.py
+	$(BIN)/python benchmarks/rollouts.py --scaling
 
 lint: setup  ## Style of code and notebooks
 	$(BIN)/ruff check .

@@ -11,9 +11,13 @@ _HOME = {
     "generation": (
         "generate Policy OnPolicy OffPolicy AdaSwitch StopAtSwitch RandomSwitch FixedSwitch SpeculativeKD PerTokenSwitch".split()
     ),
+    "config": "PRESETS".split(),
+    "experiments": "run run_all".split(),
     "losses": "completion_logits distillation_loss nll_loss".split(),
+    "methods": "METHODS Method".split(),
     "models": "Pair load_pair check_shared_vocabulary".split(),
     "rollout": "Rollout Source".split(),
+    "training": "DistillationConfig DistillationTrainer".split(),
     "switching": "SwitchRule moving_average switch_threshold first_switch".split(),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

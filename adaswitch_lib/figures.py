@@ -1,11 +1,11 @@
 """One function a figure: data and `ax` in, axes out. No torch.
 
-Each takes the per-token table of `Rollout.to_frame` (columns pos, token, source, divergence, threshold).
+Those of rollouts take the per-token table of `Rollout.to_frame` (columns pos, token, source, divergence, threshold).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -19,6 +19,9 @@ STYLE = str(Path(__file__).with_name("adaswitch.mplstyle"))
 
 COLOURS = {"student": "#0072B2", "teacher": "#D55E00"}
 """Of the writers: blue and vermilion of the Okabe-Ito palette, told apart by the colour-blind, too."""
+
+LINES = ("#000000", "#E69F00", "#0072B2", "#D55E00", "#009E73")
+"""Of curves that are neither writers nor methods: five of the Okabe-Ito palette."""
 
 _LINE = 118
 """Characters in a line of figure 1, at the text width of a paper."""
@@ -75,6 +78,29 @@ def switch_trace(trace: pd.DataFrame, ax: Axes | None = None, max_tokens: int = 
             _mark_switch(ax, int(taken.min()), float(trace.loc[trace["pos"] == taken.min(), "divergence"].iloc[0]), top)
         ax.legend(loc="lower right", ncols=2, bbox_to_anchor=(1, 1), borderaxespad=0.2)
     return ax
+
+
+def cost_growth(times: pd.DataFrame, axes: Sequence[Axes] | None = None) -> Sequence[Axes]:
+    """Seconds of a rollout against length, batch and vocabulary, one panel each, both axes logarithmic.
+
+    Args:
+        times: columns axis ("max_new_tokens", "batch", "vocab"), value, what, seconds.
+    """
+    labels = {"max_new_tokens": "tokens written", "batch": "rows", "vocab": "words in the vocabulary"}
+    with plt.style.context(STYLE):
+        if axes is None:
+            _, axes = plt.subplots(1, 3, figsize=(7.0, 2.1), sharey=True)
+        for ax, (axis, label) in zip(axes, labels.items(), strict=True):
+            some = times[times["axis"] == axis]
+            for i, (what, line) in enumerate(some.groupby("what", sort=False)):
+                ax.plot(line["value"], line["seconds"], "osD^v"[i] + "-", color=LINES[i], label=what)
+            ax.set(xscale="log", yscale="log", xlabel=label)
+            ax.set_xticks(some["value"].unique(), [f"{value:,}" for value in some["value"].unique()], minor=False)
+            ax.minorticks_off()
+        axes[0].set_ylabel("seconds a rollout")
+        handles, names = axes[0].get_legend_handles_labels()
+        axes[0].figure.legend(handles, names, loc="outside upper center", ncols=len(names))
+    return axes
 
 
 def save(ax: Axes, folder: Path, name: str) -> Figure:

@@ -41,7 +41,7 @@ def load_pair(
     student: str | Path | None = None,
     *,
     architecture: str = "llama",
-    student_layers: int = 16,
+    student_layers: int = 12,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
 ) -> Pair:

@@ -1,7 +1,17 @@
-"""Results on disk: written whole or not at all, each beside its provenance. No torch."""
+"""Results on disk: written whole or not at all, each beside its provenance. No torch.
+
+A preset's results are five tables, keyed by the column `run`:
+
+    runs.csv        one row a run: its settings, versions, commit, threads, seconds
+    metrics.csv     long form: run, step, task, split, metric, value
+    switches.csv    one row a step: loss, switch rate and position, divergence at the switch, teacher's share, …
+    items.parquet   one row a test item: its scores and the answer
+    traces.parquet  one row a token of the rollouts that every examination keeps
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -12,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock
 
 PACKAGES = ("torch", "transformers", "datasets", "numpy", "pandas", "matplotlib")
 
@@ -31,7 +42,7 @@ def write_table(frame: pd.DataFrame, file: Path, **settings: Any) -> Path:
         raise ValueError(f"{file.name}: tables are written as .csv or .parquet.")
     temporary = file.with_name(file.name + ".tmp")
     if file.suffix == ".csv":
-        frame.to_csv(temporary, index=False)
+        frame.to_csv(temporary, index=False, float_format="%.6g")
     else:
         frame.to_parquet(temporary, index=False)
     provenance = file.with_name(file.name + ".provenance.json")
@@ -39,6 +50,55 @@ def write_table(frame: pd.DataFrame, file: Path, **settings: Any) -> Path:
     os.replace(provenance.with_name(provenance.name + ".tmp"), provenance)
     os.replace(temporary, file)
     return file
+
+
+TABLES = {
+    "metrics": "metrics.csv",
+    "switches": "switches.csv",
+    "items": "items.parquet",
+    "traces": "traces.parquet",
+    "runs": "runs.csv",  # last: a run that is in it is in all of them
+}
+
+
+def read_table(results: Path, name: str) -> pd.DataFrame:
+    """One of a preset's tables, by its name in `TABLES`.
+
+    Raises:
+        FileNotFoundError: if there are no results yet; the message says how to make them.
+    """
+    file = results / TABLES[name]
+    if not file.is_file():
+        raise FileNotFoundError(f"no {file}: make it with `python -m adaswitch_lib run --preset {results.name}`.")
+    return pd.read_csv(file, keep_default_na=True) if file.suffix == ".csv" else pd.read_parquet(file)
+
+
+def finished(results: Path) -> set[str]:
+    """Ids of the runs that are done."""
+    return set(read_table(results, "runs").run) if (results / TABLES["runs"]).is_file() else set()
+
+
+def add_run(results: Path, run: str, tables: dict[str, pd.DataFrame]) -> None:
+    """Add the rows of one run to the preset's tables; several processes may do so at once."""
+    with FileLock(results / "work" / "tables.lock"):
+        for name, file in TABLES.items():
+            new = tables[name].copy()
+            new.insert(0, "run", run)
+            if (results / file).is_file():
+                old = read_table(results, name)
+                # rows of this run are there if an earlier try was killed between two tables
+                new = pd.concat([old[old.run != run], new]).sort_values("run", kind="stable")
+            write_table(new, results / file, preset=results.name)
+
+
+def digest(settings: Any) -> str:
+    """Eight hexadecimal digits that change with any of the settings."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def versions() -> dict[str, str | None]:
+    """Commit and packages that a run is made with, as columns of `runs.csv`."""
+    return {"commit": _commit(), "python": platform.python_version()} | {name: _version(name) for name in PACKAGES[:2]}
 
 
 def _provenance(settings: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -18,6 +19,17 @@ class Source(IntEnum):
     STUDENT = 0
     TEACHER = 1
     DATA = 2
+
+
+# what stands on padding; ids under a mask of 0 may be anything, and 0 is an id of every model
+PROMPT_COLUMNS = {"prompt_ids": 0, "prompt_mask": 0}
+COMPLETION_COLUMNS = {
+    "completion_ids": 0,
+    "completion_mask": 0,
+    "source": int(Source.PADDING),
+    "divergence": torch.nan,
+    "threshold": torch.nan,
+}
 
 
 @dataclass(frozen=True)
@@ -64,6 +76,32 @@ class Rollout:
             switch_index=completion_ids.new_full(completion_ids.shape[:1], -1),
         )
 
+    def rows(self, index: Sequence[int]) -> Rollout:
+        """These rows, in this order, without columns that are padding in all of them."""
+        at = torch.as_tensor(list(index), device=self.switch_index.device)
+        prompt, width = (int(mask[at].sum(-1).max()) for mask in (self.prompt_mask, self.completion_mask))
+        taken = {name: value[at] for name, value in vars(self).items() if value is not None}
+        start = self.prompt_ids.shape[1] - prompt
+        for name in PROMPT_COLUMNS:
+            taken[name] = taken[name][:, start:]
+        for name in {*COMPLETION_COLUMNS, "teacher_logits"} & taken.keys():
+            taken[name] = taken[name][:, :width]
+        return Rollout(**taken)
+
+    @staticmethod
+    def join(rollouts: Sequence[Rollout]) -> Rollout:
+        """The rows of all, one after the other. Teacher's logits are kept only if all have them."""
+        if len(rollouts) == 1:
+            return rollouts[0]
+        with_logits = all(rollout.teacher_logits is not None for rollout in rollouts)
+        names = PROMPT_COLUMNS | COMPLETION_COLUMNS | ({"teacher_logits": 0.0} if with_logits else {})
+        joined = {"switch_index": torch.cat([rollout.switch_index for rollout in rollouts])}
+        for name, padding in names.items():
+            parts = [getattr(rollout, name) for rollout in rollouts]
+            width = max(part.shape[1] for part in parts)
+            joined[name] = torch.cat([_padded(part, width, padding, left=name in PROMPT_COLUMNS) for part in parts])
+        return Rollout(**joined)
+
     @property
     def sequences(self) -> Tensor:
         """Prompt and completion, shape [batch prompt+pos]."""
@@ -90,3 +128,10 @@ class Rollout:
                 "threshold": self.threshold.cpu()[real].numpy(),
             }
         )
+
+
+def _padded(tensor: Tensor, width: int, value: float, left: bool) -> Tensor:
+    shape = list(tensor.shape)
+    shape[1] = width - shape[1]
+    padding = tensor.new_full(shape, value)
+    return torch.cat([padding, tensor] if left else [tensor, padding], dim=1)

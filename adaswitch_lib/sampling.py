@@ -45,11 +45,11 @@ def sample(logits: Tensor, uniforms: Tensor, temperature: float) -> Tensor:
         token = logits.argmax(-1)
         bad = ~logits.gather(-1, token[:, None])[:, 0].isfinite()  # argmax finds a NaN where there is one
     else:
-        cdf = (logits.float() / temperature).softmax(-1).cumsum(-1, dtype=torch.float64)
+        cdf = (logits.float() / temperature).softmax(-1).cumsum(-1)
         total = cdf[:, -1:]
         bad = total[:, 0].isnan()
         # Σp is 1 up to rounding: scaling keeps the draw below it, so an id of probability 0 is never taken
-        draw = torch.minimum(uniforms[:, None] * total, total.nextafter(torch.zeros_like(total)))
+        draw = torch.minimum(uniforms[:, None].float() * total, total.nextafter(torch.zeros_like(total)))
         token = torch.searchsorted(cdf, draw, right=True)[:, 0]
     if bad.any():
         raise FloatingPointError(f"no distribution to sample from in {int(bad.sum())} of {len(bad)} rows")

@@ -24,8 +24,9 @@ import torch
 import transformers
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
-from adaswitch_lib import AdaSwitch, OffPolicy, OnPolicy, SwitchRule, forward_kl, generate, load_pair
+from adaswitch_lib import AdaSwitch, OffPolicy, OnPolicy, SwitchRule, figures, forward_kl, generate, load_pair
 from adaswitch_lib.losses import distillation_loss
+from adaswitch_lib.paths import figures_dir
 from adaswitch_lib.records import write_table
 from adaswitch_lib.tasks import encode_prompts, sample_prompts
 
@@ -237,7 +238,9 @@ def main() -> None:
     write_table(loss, out / "loss.csv", tokens=2048, vocabulary=49152, **provenance)
     print(loss.to_string(index=False), flush=True)
     if arguments.scaling:
-        write_table(scaling(), out / "scaling.csv", pair="micro", **provenance)
+        growth = scaling()
+        write_table(growth, out / "scaling.csv", pair="micro", **provenance)
+        figures.save(figures.cost_growth(growth)[0], figures_dir("bench"), "cost_growth")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,12 @@
-"""Real tasks: where their rows come from and how a row becomes a prompt."""
+"""Tasks: where their rows come from, how a row becomes a prompt, how an answer is scored."""
 
 from adaswitch_lib.tasks.data import load_split
+from adaswitch_lib.tasks.dialogsum import DIALOGSUM
+from adaswitch_lib.tasks.gsm import GSM8K, GSM_PLUS
+from adaswitch_lib.tasks.micro import MICRO_DIALOG, MICRO_GSM, MICRO_GSM_PLUS, TEACHER_ROWS, micro_tokenizer
 from adaswitch_lib.tasks.prompts import encode_prompts, prompt_of, sample_prompts
+from adaswitch_lib.tasks.task import Task
 
-__all__ = ["encode_prompts", "load_split", "prompt_of", "sample_prompts"]
+TASKS: dict[str, Task] = {task.name: task for task in (MICRO_GSM, MICRO_GSM_PLUS, MICRO_DIALOG, GSM8K, GSM_PLUS, DIALOGSUM)}
+
+__all__ = ["TASKS", "TEACHER_ROWS", "Task", "encode_prompts", "load_split", "micro_tokenizer", "prompt_of", "sample_prompts"]

@@ -1,0 +1,79 @@
+"""Commands: `python -m adaswitch_lib run | status | teachers`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+
+from adaswitch_lib.config import PRESETS, TEACHERS, RunConfig, preset
+from adaswitch_lib.experiments import run_all
+from adaswitch_lib.paths import results_dir
+from adaswitch_lib.pretraining import SHIPPED, train_teacher
+from adaswitch_lib.progress import StepBar
+from adaswitch_lib.records import finished
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; what went wrong is one line, without a traceback."""
+    parser = argparse.ArgumentParser(prog="python -m adaswitch_lib", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, help_ in (("run", "train students; what is done is skipped"), ("status", "which runs are done")):
+        command = commands.add_parser(name, help=help_)
+        command.add_argument("--preset", default="quick", choices=tuple(PRESETS))
+        command.add_argument("--task", nargs="+", default=["all"], help="names, or all")
+        command.add_argument("--method", nargs="+", default=["all"], help="names, or all")
+        command.add_argument("--seed", nargs="+", default=["all"], help="numbers, or all")
+        if name == "run":
+            command.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time (default: one a core)")
+    command = commands.add_parser("teachers", help="train the teachers of the micro tasks again")
+    command.add_argument("--task", nargs="+", default=["all"], help="names, or all")
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO, stream=sys.stderr)
+    for chatty in ("httpx", "datasets", "filelock"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        {"run": _run, "status": _status, "teachers": _teachers}[chosen.command](chosen)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _configs(chosen: argparse.Namespace) -> list[RunConfig]:
+    of = preset(chosen.preset)
+    tasks = of.tasks if "all" in chosen.task else chosen.task
+    methods = of.methods if "all" in chosen.method else chosen.method
+    try:
+        seeds = of.seeds if "all" in chosen.seed else [int(seed) for seed in chosen.seed]
+    except ValueError:
+        raise ValueError(f"seeds are whole numbers or all, got {' '.join(chosen.seed)}.") from None
+    return of.configs(tasks, methods, seeds)
+
+
+def _run(chosen: argparse.Namespace) -> None:
+    run_all(_configs(chosen), chosen.jobs)
+    _status(chosen)
+
+
+def _status(chosen: argparse.Namespace) -> None:
+    done = finished(results_dir(chosen.preset))
+    configs = _configs(chosen)
+    for config in configs:
+        if config.id not in done:
+            print(f"to do  {config.id}")
+    print(f"{sum(config.id in done for config in configs)} of {len(configs)} runs of {chosen.preset} are done.")
+
+
+def _teachers(chosen: argparse.Namespace) -> None:
+    tasks = list(TEACHERS) if "all" in chosen.task else chosen.task
+    for task in tasks:
+        if task not in TEACHERS:
+            raise ValueError(f"no teacher for {task!r}: use one of {', '.join(TEACHERS)}.")
+        with StepBar(f"teacher of {task}", TEACHERS[task].steps) as bar:
+            print(train_teacher(task, SHIPPED, [bar]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""Run, resume, skip what is done.
+
+A run works in `results/<preset>/work/<id>/`, where its checkpoints lie, and ends by adding its rows to the
+preset's tables (`records`). A lock on the folder keeps two processes from the same run; it goes when the process does.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from datasets import Dataset
+from filelock import FileLock, Timeout
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers.utils import logging as transformers_logging
+
+from adaswitch_lib import records
+from adaswitch_lib.config import RunConfig
+from adaswitch_lib.evaluation import examine
+from adaswitch_lib.generation import OnPolicy, generate
+from adaswitch_lib.paths import results_dir
+from adaswitch_lib.pretraining import arguments, last_checkpoint, load_teacher, quiet, train_on_data
+from adaswitch_lib.progress import StepBar
+from adaswitch_lib.tasks import TASKS, encode_prompts
+from adaswitch_lib.training import DistillationTrainer, encode_rows
+
+TRACED_ROWS = 16
+"""Validation prompts for which every examination keeps a rollout token by token."""
+
+
+def run_all(configs: Sequence[RunConfig], jobs: int = 1) -> None:
+    """Make all runs that are not done yet, `jobs` at a time, each with its share of the threads."""
+    todo = [config for config in configs if config.id not in records.finished(results_dir(config.preset))]
+    if jobs == 1 or len(todo) < 2:
+        for config in todo:
+            run(config)
+        return
+    threads = max(1, torch.get_num_threads() // jobs)
+    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+        for future in [pool.submit(run, config) for config in todo]:
+            future.result()
+
+
+def run(config: RunConfig) -> bool:
+    """Make one run, or the rest of it. False if it is done already, or another process is at it."""
+    results = results_dir(config.preset)
+    work = results / "work" / config.id
+    work.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(work.with_suffix(".lock"), blocking=False):
+            if config.id in records.finished(results):
+                return False
+            records.add_run(results, config.id, _tables(config, work))
+            shutil.rmtree(work)
+    except Timeout:
+        return False
+    return True
+
+
+def student_start(config: RunConfig) -> PreTrainedModel:
+    """The student before distillation: one for each task and seed, trained when it is first asked for."""
+    folder = results_dir(config.preset) / "work" / f"start-{config.task}-s{config.seed}-{records.digest(asdict(config.start))}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):  # whoever comes second waits for the first
+        if not folder.is_dir():
+            _, tokenizer = load_teacher(config.task)
+            rows = TASKS[config.task].load("train", config.start.num_rows, START_SEED + config.seed)
+            with StepBar(folder.name, config.start.steps) as bar:
+                model = train_on_data(config.start, rows, tokenizer, config.seed, folder.with_suffix(".sft"), [bar])
+            model.save_pretrained(folder.with_suffix(".tmp"))
+            folder.with_suffix(".tmp").rename(folder)
+    return AutoModelForCausalLM.from_pretrained(folder)
+
+
+START_SEED = 1000
+"""The rows that the student starts from are drawn from other seeds than those that it is distilled on."""
+
+
+def _tables(config: RunConfig, work: Path) -> dict[str, pd.DataFrame]:
+    """Train, examine, and tidy up what came out."""
+    transformers_logging.set_verbosity_error()
+    started = time.time()
+    task, method = TASKS[config.task], config.resolve_method()
+    teacher, tokenizer = load_teacher(config.task)
+    validation = task.load("validation", config.validation_rows, 0)
+    rows = task.load("train", config.num_prompts, config.seed)
+    with StepBar(config.id, config.steps) as bar:
+        trainer = DistillationTrainer(
+            student_start(config),
+            teacher,
+            method,
+            arguments(
+                work,
+                config.seed,
+                max_steps=config.steps,
+                per_device_train_batch_size=config.batch_size,
+                learning_rate=config.learning_rate,
+                lr_scheduler_type="cosine_with_min_lr",
+                lr_scheduler_kwargs={"min_lr_rate": 0.1},
+                warmup_steps=config.steps // 20,
+                eval_strategy="steps",
+                eval_on_start=True,
+                eval_steps=config.eval_every,
+                save_steps=config.eval_every,
+                save_total_limit=1,
+                max_new_tokens=task.max_new_tokens,
+            ),
+            encode_rows(rows, tokenizer),
+            tokenizer,
+            _examiner(task.name, tokenizer, validation),
+        )
+        quiet(trainer, [bar, _Tracer(trainer, validation.select(range(min(TRACED_ROWS, len(validation)))), work)])
+        trainer.train(resume_from_checkpoint=last_checkpoint(work))
+    student = trainer.model.eval()
+    items = []
+    for examined in TASKS.values():
+        if examined.trained_as == config.task:
+            test = examined.load("test", config.test_rows, 0)
+            items.append(examine(student, tokenizer, examined, test).assign(task=examined.name, example=range(len(test))))
+    history = pd.DataFrame(trainer.state.log_history)
+    settings = pd.json_normalize(asdict(config))
+    seconds = history.step_seconds.sum()
+    settings = settings.assign(label=method.label, train_seconds=seconds, wall_seconds=time.time() - started)
+    settings = settings.assign(threads=torch.get_num_threads(), **records.versions())
+    return {
+        "runs": settings,
+        "metrics": _metrics(history, items, config),
+        "switches": history.loc[history.loss.notna(), ["step", "loss", *SWITCH_COLUMNS]],
+        "items": pd.concat(items),
+        "traces": pd.concat([pd.read_parquet(file) for file in sorted(work.glob("trace-*.parquet"))]),
+    }
+
+
+SWITCH_COLUMNS = (
+    "switch_rate switch_position switch_divergence teacher_share length entropy learning_rate grad_norm write_seconds step_seconds"
+).split()
+
+
+def _metrics(history: pd.DataFrame, items: list[pd.DataFrame], config: RunConfig) -> pd.DataFrame:
+    """Long form: step, task, split, metric, value. Validation along the way, test at the end."""
+    names = [name for name in history if name.startswith("eval_")]
+    validation = history.melt(["step"], names, "metric").dropna().assign(task=config.task, split="validation")
+    validation["metric"] = validation.metric.str.removeprefix("eval_")
+    test = [
+        scores.drop(columns=["example"]).mean(numeric_only=True).rename_axis("metric").reset_index(name="value")
+        .assign(task=scores.task.iloc[0], split="test", step=config.steps)
+        for scores in items
+    ]  # fmt: skip
+    return pd.concat([validation, *test])[["step", "task", "split", "metric", "value"]]
+
+
+def _examiner(task: str, tokenizer: PreTrainedTokenizerBase, rows: Dataset) -> Callable[[PreTrainedModel], dict[str, float]]:
+    return lambda model: examine(model, tokenizer, TASKS[task], rows).mean(numeric_only=True).to_dict()
+
+
+class _Tracer(TrainerCallback):
+    """At every examination, rollouts of the same few prompts with the same seeds, token by token."""
+
+    def __init__(self, trainer: DistillationTrainer, rows: Dataset, work: Path):
+        self.trainer, self.rows, self.work = trainer, rows, work
+
+    def on_evaluate(self, args, state, control, **kwargs: Any) -> None:
+        trainer, tokenizer = self.trainer, self.trainer.processing_class
+        rollout = generate(
+            trainer.method.policy or OnPolicy(),
+            trainer.teacher,
+            trainer.model,
+            *encode_prompts(tokenizer, self.rows["prompt"]),
+            max_new_tokens=args.max_new_tokens,
+            row_seeds=range(len(self.rows)),
+            temperature=args.sampling_temperature,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            block_size=args.block_size,
+        )
+        frame = rollout.to_frame(tokenizer).assign(step=state.global_step)
+        frame["switch_index"] = rollout.switch_index[frame.example.to_numpy()].numpy()
+        frame.to_parquet(self.work / f"trace-{state.global_step:06d}.parquet")

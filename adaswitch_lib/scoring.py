@@ -1,0 +1,28 @@
+"""Scores of text: ROUGE-L by the package rouge-score, and the final number by one plain rule."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+
+from rouge_score.rouge_scorer import RougeScorer
+
+_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?|-?\.\d+")
+
+
+def rouge_l(answer: str, references: Sequence[str]) -> float:
+    """F of the longest common subsequence of words, against the nearest reference; between 0 and 1."""
+    return _scorer().score_multi(list(references), answer)["rougeL"].fmeasure
+
+
+def final_number(text: str) -> float | None:
+    """The number after "####" if there is one, else the last in the text; None without any. Thousands commas are dropped."""
+    marked = text.rpartition("####")[2]
+    numbers = _NUMBER.findall(marked)[:1] if "####" in text else _NUMBER.findall(text)
+    return float(numbers[-1].replace(",", "")) if numbers else None
+
+
+@cache
+def _scorer() -> RougeScorer:
+    return RougeScorer(["rougeL"], use_stemmer=False)

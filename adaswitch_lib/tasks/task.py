@@ -1,0 +1,42 @@
+"""What a task is: rows, a scorer, lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class Task:
+    """Rows to learn and be examined on.
+
+    Attributes:
+        name: as on the command line and in results.
+        metric: the score that figures and tables show, between 0 and 1.
+        load: `load(split, size, seed)` gives rows with `prompt`, `completion` and what `score` needs. Splits are
+            "train", "validation" and "test", and share no problem.
+        score: of one completion for its row: metric -> value.
+        max_prompt_tokens, max_new_tokens: no prompt or completion of the data is longer.
+        trained_as: the task whose students answer it; another one's for tasks without training of their own.
+    """
+
+    name: str
+    metric: str
+    load: Callable[[str, int, int], Dataset]
+    score: Callable[[str, Mapping], dict[str, float]]
+    max_prompt_tokens: int
+    max_new_tokens: int
+    trained_as: str
+
+    def scores(self, completions: Sequence[str], rows: Dataset) -> pd.DataFrame:
+        """One line an item, one column a metric; NaN where a metric does not apply to an item.
+
+        Raises:
+            ValueError: if there is not one completion a row.
+        """
+        if len(completions) != len(rows):
+            raise ValueError(f"{self.name}: {len(completions)} completions for {len(rows)} rows.")
+        return pd.DataFrame([self.score(completion, row) for completion, row in zip(completions, rows, strict=True)])

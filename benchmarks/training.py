@@ -1,0 +1,132 @@
+"""Seconds a training step on the micro pair: every method, and TRL's GKDTrainer (λ = 1) on the same models and data.
+
+    python benchmarks/training.py [--steps 12] [--turns 3] [--threads 1] [--out results/bench]
+
+The methods and TRL take turns, a few steps each. Numbers are ratios of medians to a step of on-policy KD.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+
+import pandas as pd
+import torch
+from transformers import AutoModelForCausalLM, TrainerCallback
+from transformers.utils import logging as transformers_logging
+from trl.experimental.gkd import GKDConfig, GKDTrainer
+
+from adaswitch_lib import METHODS, PRESETS, DistillationTrainer
+from adaswitch_lib.experiments import student_start
+from adaswitch_lib.pretraining import arguments, load_teacher
+from adaswitch_lib.records import write_table
+from adaswitch_lib.tasks import TASKS
+from adaswitch_lib.training import encode_rows
+
+COMMON = dict(per_device_train_batch_size=64, learning_rate=1e-6, save_strategy="no", report_to="none", disable_tqdm=True)
+"""So small a rate that the student, and with it lengths and switches, stay what they are."""
+
+
+class StepTimes(TrainerCallback):
+    """Seconds from the end of one step to the end of the next; the first is warming up."""
+
+    def __init__(self):
+        self.ends: list[float] = []
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        self.ends.append(time.perf_counter())
+
+    @property
+    def seconds(self) -> list[float]:
+        return [b - a for a, b in zip(self.ends, self.ends[1:], strict=False)]
+
+
+def trl_collator(pad: int):
+    """Rows of ids to what GKDTrainer expects of its collator: prompts apart, and prompt with completion, padded on the left."""
+
+    def left(rows: list[list[int]], fill: int) -> torch.Tensor:
+        width = max(map(len, rows))
+        return torch.tensor([[fill] * (width - len(row)) + row for row in rows])
+
+    def collate(rows):
+        prompts = [row["prompt_ids"] for row in rows]
+        whole = [row["prompt_ids"] + row["completion_ids"] for row in rows]
+        labels = [[-100] * len(row["prompt_ids"]) + row["completion_ids"] for row in rows]
+        return {
+            "prompts": left(prompts, pad),
+            "prompt_attention_mask": left([[1] * len(row) for row in prompts], 0),
+            "input_ids": left(whole, pad),
+            "attention_mask": left([[1] * len(row) for row in whole], 0),
+            "labels": left(labels, -100),
+        }
+
+    return collate
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=12, help="timed steps in a turn")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--student", type=Path, help="a folder with a student; default: the start of the micro preset")
+    parser.add_argument("--out", type=Path, default=Path("results/bench"))
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    transformers_logging.set_verbosity_error()
+    task = TASKS["micro_gsm"]
+    teacher, tokenizer = load_teacher(task.name)
+    config = PRESETS["micro"].config(task.name, "adaswitch", 0)
+    rows = encode_rows(task.load("train", config.num_prompts, 0), tokenizer)
+
+    def student():
+        return AutoModelForCausalLM.from_pretrained(chosen.student) if chosen.student else student_start(config)
+
+    def ours(name: str, folder: str, times: StepTimes):
+        method = PRESETS["micro"].config(task.name, name, 0).resolve_method()
+        settings = COMMON | {"max_steps": chosen.steps + 1, "max_new_tokens": task.max_new_tokens}
+        for known in ("report_to", "disable_tqdm"):
+            settings.pop(known)
+        return DistillationTrainer(student(), teacher, method, arguments(folder, 0, **settings), rows, tokenizer, callbacks=[times])
+
+    def theirs(folder: str, times: StepTimes):
+        args = GKDConfig(
+            output_dir=folder,
+            lmbda=1.0,
+            beta=0.0,
+            temperature=1.0,
+            max_new_tokens=task.max_new_tokens,
+            max_steps=chosen.steps + 1,
+            use_cpu=True,
+            bf16=False,
+            gradient_checkpointing=False,
+            dataloader_pin_memory=False,
+            logging_steps=1,
+            **COMMON,
+        )
+        collator = trl_collator(tokenizer.pad_token_id)
+        return GKDTrainer(student(), teacher, args, collator, train_dataset=rows, processing_class=tokenizer, callbacks=[times])
+
+    seconds = []
+    for turn in range(chosen.turns):
+        for name in (*METHODS, "onpolicy, TRL"):
+            times = StepTimes()
+            with tempfile.TemporaryDirectory() as folder:
+                (theirs(folder, times) if name == "onpolicy, TRL" else ours(name, folder, times)).train()
+            seconds += [{"method": name, "turn": turn, "seconds": value} for value in times.seconds]
+    frame = pd.DataFrame(seconds)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    settings = {"threads": chosen.threads, "batch": 64, "task": task.name, "student": str(chosen.student or "start of micro")}
+    write_table(frame, chosen.out / "training_seconds.csv", **settings)
+    medians = frame.groupby("method", sort=False).seconds.median()
+    table = pd.DataFrame({"seconds": medians.round(3), "of on-policy": (medians / medians["onpolicy"]).round(2)}).reset_index()
+    write_table(table, chosen.out / "training.csv", **settings)
+    print(table.to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Runs: frozen configs, tables, skipping, resuming, locks; on the smoke preset."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from filelock import FileLock
+
+from adaswitch_lib import PRESETS, records, run, run_all
+from adaswitch_lib.__main__ import main
+from adaswitch_lib.config import preset
+from adaswitch_lib.paths import results_dir
+from adaswitch_lib.pretraining import load_teacher
+
+SMOKE = PRESETS["smoke"]
+TABLES = ("runs", "metrics", "switches", "items", "traces")
+SECONDS = ["train_seconds", "wall_seconds", "write_seconds", "step_seconds"]
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADASWITCH_HOME", str(tmp_path))
+    return results_dir("smoke")
+
+
+def tables(results):
+    return {
+        name: records.read_table(results, name).drop(columns=SECONDS, errors="ignore").reset_index(drop=True) for name in TABLES
+    }
+
+
+def test_a_run_leaves_tidy_tables_and_is_not_made_twice(results):
+    config = SMOKE.config("micro_gsm", "adaswitch", 0)
+    assert run(config)
+    made = tables(results)
+    assert made["runs"].run.tolist() == [config.id]
+    assert made["runs"].loc[0, "rule.multiplier"] == 3.0 and made["runs"].loc[0, "commit"]
+    assert len(made["switches"]) == config.steps
+    metrics = made["metrics"].set_index(["split", "task", "step", "metric"]).value
+    assert set(metrics.loc["validation", "micro_gsm"].index.get_level_values("step")) == {0, 3}
+    assert 0 <= metrics.loc["test", "micro_gsm", 3, "accuracy"] <= 1
+    assert 0 <= metrics.loc["test", "micro_gsm_plus", 3, "accuracy_reversed"] <= 1
+    assert made["items"].groupby("task").size().to_dict() == {"micro_gsm": 32, "micro_gsm_plus": 32}
+    assert set(made["traces"].step) == {0, 3} and set(made["traces"].source) <= {"student", "teacher"}
+    assert (results / "runs.csv.provenance.json").is_file()
+    assert not run(config)
+    assert [path.name for path in (results / "work").iterdir() if path.is_dir()] == [
+        path.name for path in (results / "work").glob("start-*") if path.is_dir()
+    ]
+
+
+def test_a_run_that_another_process_is_making_is_left_to_it(results):
+    config = SMOKE.config("micro_gsm", "sft", 0)
+    (results / "work").mkdir()
+    with FileLock(results / "work" / f"{config.id}.lock"):
+        assert not run(config)
+    assert records.finished(results) == set()
+
+
+def test_rows_of_a_run_that_was_killed_between_two_tables_are_not_kept_twice(results):
+    (results / "work").mkdir()
+    one = {name: pd.DataFrame({"x": [1, 2]}) for name in records.TABLES}
+    records.write_table(one["metrics"].assign(run="a"), results / "metrics.csv")
+    records.add_run(results, "a", one)
+    records.add_run(results, "b", one)
+    assert records.read_table(results, "metrics").run.tolist() == ["a", "a", "b", "b"]
+    assert records.finished(results) == {"a", "b"}
+
+
+def test_a_grid_that_is_killed_again_and_again_ends_as_one_that_was_not(results, tmp_path, monkeypatch):
+    configs = SMOKE.configs(["micro_gsm"], ["sft", "adaswitch", "gkd"], [0])
+    run_all(configs)
+    whole = tables(results)
+    monkeypatch.setenv("ADASWITCH_HOME", str(tmp_path / "killed"))
+    command = [sys.executable, "-m", "adaswitch_lib", "run", "--preset", "smoke", "--jobs", "1"]
+    command += ["--task", "micro_gsm", "--method", "sft", "adaswitch", "gkd", "--seed", "0"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    rng = random.Random(0)
+    for _ in range(3):
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(rng.uniform(6, 14))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    for name, table in tables(results_dir("smoke")).items():
+        pd.testing.assert_frame_equal(table, whole[name])
+
+
+def test_configs_differ_in_id_wherever_they_differ():
+    config = PRESETS["micro"].config("micro_gsm", "kd", 0)
+    assert config.id.startswith("micro_gsm-kd-s0-")
+    assert replace(config, steps=7).id != config.id
+    assert replace(config, variant="short").id.startswith("micro_gsm-kd-short-s0-")
+    assert PRESETS["micro"].config("micro_gsm_plus", "kd", 0) == config
+    everything = PRESETS["micro"].configs(["micro_gsm", "micro_gsm_plus", "micro_dialog"], PRESETS["micro"].methods, [0, 1])
+    assert len(everything) == len({config.id for config in everything}) == 2 * 13 * 2
+
+
+def test_the_loss_and_the_divergence_of_the_switch_are_set_apart():
+    config = PRESETS["micro"].config("micro_gsm", "adaswitch", 0, loss="reverse_kl", divergence="total_variation")
+    method = config.resolve_method()
+    assert (method.loss, method.policy.divergence) == ("reverse_kl", "total_variation")
+    assert PRESETS["micro"].config("micro_gsm", "switch", 0).resolve_method().policy.divergence == "jensen_shannon"
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("status --preset smoke --method adaswich", "unknown method 'adaswich': use one of sft"),
+        ("status --preset smoke --task gsm", "unknown task 'gsm': use one of micro_gsm, micro_dialog, micro_gsm_plus"),
+        ("run --preset smoke --seed x", "seeds are whole numbers or all, got x"),
+        ("teachers --task gsm", "no teacher for 'gsm'"),
+    ],
+)
+def test_commands_say_what_is_wrong_in_one_line(command, message, capsys, results):
+    assert main(command.split()) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+
+
+def test_status_counts(results, capsys):
+    assert main("status --preset smoke --task micro_gsm --method sft kd --seed 0 1".split()) == 0
+    assert "0 of 4 runs of smoke are done." in capsys.readouterr().out
+
+
+def test_what_is_missing_says_how_to_make_it(results):
+    with pytest.raises(FileNotFoundError, match="run --preset smoke"):
+        records.read_table(results, "metrics")
+    with pytest.raises(FileNotFoundError, match="make teachers"):
+        load_teacher("nothing")
+    with pytest.raises(ValueError, match="unknown preset 'fast': use one of smoke, quick, micro"):
+        preset("fast")

@@ -1,0 +1,247 @@
+"""The trainer: every method, one normalisation, the same step however it is cut up."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from adaswitch_lib import METHODS, DistillationTrainer, Rollout, Source, SwitchRule
+from adaswitch_lib.config import ModelSize
+from adaswitch_lib.methods import method
+from adaswitch_lib.pretraining import arguments, last_checkpoint, new_model
+from adaswitch_lib.tasks import TASKS, micro_tokenizer
+from adaswitch_lib.training import encode_rows, row_seed
+
+TOKENIZER = micro_tokenizer()
+ROWS = encode_rows(TASKS["micro_gsm"].load("train", 48, 0), TOKENIZER)
+
+
+def trainer(folder, name="adaswitch", examine=None, student=None, settings=None, **changes):
+    arguments_ = {
+        "max_steps": 2,
+        "per_device_train_batch_size": 16,
+        "learning_rate": 1e-3,
+        "max_new_tokens": 20,
+        "save_strategy": "no",
+    }
+    made = DistillationTrainer(
+        student or new_model(ModelSize(1, 32), TOKENIZER, 1),
+        new_model(ModelSize(2, 32), TOKENIZER, 0),
+        METHODS[name].with_settings(rule=SwitchRule(multiplier=1.2, window=4, min_history=2), initial=0.003, **(settings or {})),
+        arguments(folder, 0, **(arguments_ | changes)),
+        ROWS,
+        TOKENIZER,
+        examine,
+    )
+    made.written = []
+    write = made.write
+    made.write = lambda *row: made.written.append(write(*row)) or made.written[-1]
+    return made
+
+
+def losses(made):
+    return [entry["loss"] for entry in made.state.log_history if "loss" in entry]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_takes_a_step_on_the_text_that_it_names(name, tmp_path):
+    made = trainer(tmp_path, name)
+    before = [weight.clone() for weight in made.model.parameters()]
+    made.train()
+    assert all(map(math.isfinite, losses(made))) and len(losses(made)) == 2
+    assert any(not torch.equal(a, b) for a, b in zip(before, made.model.parameters(), strict=True))
+    rollout = made.written[0]
+    writers = set(rollout.source[rollout.completion_mask.bool()].tolist())
+    student, teacher, data = Source.STUDENT, Source.TEACHER, Source.DATA
+    expected = {
+        **dict.fromkeys(("sft", "kd"), {data}),
+        **dict.fromkeys(("seqkd", "offpolicy"), {teacher}),
+        **dict.fromkeys(("onpolicy", "stop"), {student}),
+        **dict.fromkeys(("gkd", "imitkd"), {student, data}),
+    }.get(name, {student, teacher})
+    assert writers == expected
+
+
+def test_the_first_loss_of_sft_is_the_librarys_own(tmp_path):
+    made = trainer(tmp_path, "sft", max_steps=1)
+    model = new_model(ModelSize(1, 32), TOKENIZER, 1)
+    made.train()
+    rows = made.written[0]
+    labels = rows.sequences.masked_fill(rows.attention_mask == 0, -100)
+    labels[:, : rows.prompt_ids.shape[1]] = -100
+    positions = (rows.attention_mask.cumsum(-1) - 1).clamp(min=0)
+    with torch.no_grad():
+        expected = model(input_ids=rows.sequences, attention_mask=rows.attention_mask, position_ids=positions, labels=labels).loss
+    assert losses(made)[0] == pytest.approx(float(expected), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["kd", "adaswitch", "gkd", "random"])
+def test_accumulation_changes_nothing(name, tmp_path):
+    whole = trainer(tmp_path, name)
+    parts = trainer(tmp_path, name, per_device_train_batch_size=4, gradient_accumulation_steps=4)
+    whole.train()
+    parts.train()
+    assert torch.equal(whole.written[0].completion_ids, parts.written[0].completion_ids)
+    assert losses(whole) == pytest.approx(losses(parts), abs=1e-5)
+    for a, b in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+def test_the_same_seed_writes_the_same_rows_and_another_one_others(tmp_path):
+    first, second, other = trainer(tmp_path), trainer(tmp_path), trainer(tmp_path)
+    other.args.seed = 7
+    for made in (first, second, other):
+        made.train()
+    assert losses(first) == losses(second)
+    assert all(torch.equal(a.completion_ids, b.completion_ids) for a, b in zip(first.written, second.written, strict=True))
+    assert losses(first) != losses(other)
+
+
+def test_what_is_logged_is_what_was_written(tmp_path):
+    made = trainer(tmp_path)
+    made.train()
+    rollout, logged = made.written[0], made.state.log_history[0]
+    switched = rollout.switch_index >= 0
+    assert int(switched.sum()) > 0
+    assert logged["switch_rate"] == pytest.approx(float(switched.float().mean()))
+    assert logged["switch_position"] == pytest.approx(float(rollout.switch_index[switched].float().mean()))
+    at = [float(rollout.divergence[i, rollout.switch_index[i]]) for i in switched.nonzero()[:, 0]]
+    assert logged["switch_divergence"] == pytest.approx(sum(at) / len(at), rel=1e-5)
+    assert logged["teacher_share"] == pytest.approx(float((rollout.source == 1).sum() / rollout.completion_mask.sum()))
+    assert 0 < logged["entropy"] <= math.log(len(TOKENIZER))
+
+
+def test_a_share_of_the_rows_is_data_row_by_row(tmp_path):
+    made = trainer(tmp_path, "gkd", max_steps=1)
+    made.train()
+    of_data = [bool((row == Source.DATA).any()) for row in made.written[0].source]
+    assert 2 <= sum(of_data) <= 14
+    assert made.written[0].teacher_logits is None
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path):
+    saving = {"save_strategy": "steps", "save_steps": 2, "max_steps": 5}
+    whole = trainer(tmp_path / "whole", **saving)
+    whole.train()
+    stopped = trainer(tmp_path / "stopped", **saving)
+    training_step = stopped.training_step
+
+    def fail_at_4(*row):
+        if stopped.state.global_step == 4:
+            raise KeyboardInterrupt
+        return training_step(*row)
+
+    stopped.training_step = fail_at_4
+    with pytest.raises(KeyboardInterrupt):
+        stopped.train()
+    resumed = trainer(tmp_path / "stopped", **saving)
+    resumed.train(resume_from_checkpoint=last_checkpoint(tmp_path / "stopped"))
+    assert losses(resumed) == losses(whole)
+    assert torch.equal(resumed.written[-1].completion_ids, whole.written[-1].completion_ids)
+
+
+def test_half_a_checkpoint_is_not_resumed_from(tmp_path):
+    (tmp_path / "checkpoint-10").mkdir()
+    (tmp_path / "checkpoint-10" / "trainer_state.json").write_text("{}")
+    (tmp_path / "checkpoint-20").mkdir()
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
+    assert not (tmp_path / "checkpoint-20").exists()
+
+
+TWO_PROCESSES = """
+import json, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_training import losses, trainer
+made = trainer(Path(sys.argv[1]), sys.argv[2], per_device_train_batch_size=int(sys.argv[3]))
+made.train()
+if made.is_world_process_zero():
+    weights = [float(weight.double().sum()) for weight in made.accelerator.unwrap_model(made.model).parameters()]
+    Path(sys.argv[1], "out.json").write_text(json.dumps([losses(made), weights, made.state.log_history[0]]))
+"""
+
+
+def test_two_processes_make_the_same_steps_as_one(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(TWO_PROCESSES.format(tests=str(Path(__file__).parent)))
+    results = []
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        folder.mkdir()
+        # --multi_gpu is what makes it start several processes; with the trainer's use_cpu they run on the CPU
+        launch = [
+            sys.executable,
+            "-m",
+            "accelerate.commands.launch",
+            *(["--multi_gpu"] if processes > 1 else []),
+            "--num_processes",
+        ]
+        launch += [
+            str(processes),
+            "--num_machines",
+            "1",
+            "--mixed_precision",
+            "no",
+            "--dynamo_backend",
+            "no",
+            "--main_process_port",
+            "0",
+        ]
+        run = subprocess.run([*launch, str(script), str(folder), "adaswitch", str(16 // processes)], capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr[-2000:]
+        results.append(json.loads((folder / "out.json").read_text()))
+    assert results[0][0] == pytest.approx(results[1][0], abs=1e-5)
+    assert results[0][1] == pytest.approx(results[1][1], abs=1e-4)
+    for name in ("switch_rate", "switch_position", "switch_divergence", "teacher_share", "length", "entropy"):
+        assert results[0][2][name] == pytest.approx(results[1][2][name], abs=1e-5)
+
+
+def test_lora_students_learn(tmp_path):
+    peft = pytest.importorskip("peft", reason="peft is an optional extra")
+    student = peft.get_peft_model(
+        new_model(ModelSize(1, 32), TOKENIZER, 1), peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"])
+    )
+    frozen = student.get_base_model().lm_head.weight.clone()
+    made = trainer(tmp_path, student=student, learning_rate=1e-2)
+    made.train()
+    assert torch.equal(frozen, student.get_base_model().lm_head.weight)
+    assert any(weight.abs().sum() > 0 for name, weight in student.named_parameters() if "lora_B" in name)
+
+
+def test_a_method_without_its_teacher_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="AdaSwitch needs a teacher"):
+        DistillationTrainer(
+            new_model(ModelSize(1, 32), TOKENIZER, 1), None, METHODS["adaswitch"], arguments(tmp_path, 0), ROWS, TOKENIZER
+        )
+
+
+def test_methods_take_the_settings_that_they_have():
+    rule = SwitchRule(multiplier=5.0)
+    assert METHODS["adaswitch"].with_settings(rule=rule, top_k=3).policy.rule == rule
+    assert METHODS["skd"].with_settings(rule=rule, top_k=3).policy.top_k == 3
+    assert METHODS["adaswitch"].with_settings(loss="reverse_kl").loss == "reverse_kl"
+    assert METHODS["sft"].with_settings(loss="reverse_kl").loss == "nll"
+    with pytest.raises(ValueError, match="unknown method 'adaswich': use one of sft"):
+        method("adaswich")
+
+
+def test_row_seeds_differ():
+    seeds = {row_seed(a, b, c) for a in range(10) for b in range(10) for c in range(100)}
+    assert len(seeds) == 10_000
+
+
+def test_rows_of_a_rollout_and_their_join():
+    ids, mask = torch.tensor([[0, 5, 6], [4, 5, 6]]), torch.tensor([[0, 1, 1], [1, 1, 1]])
+    rollout = Rollout.from_data(ids, mask, torch.tensor([[7, 8, 0], [7, 8, 9]]), torch.tensor([[1, 1, 0], [1, 1, 1]]))
+    short = rollout.rows([0])
+    assert short.prompt_ids.tolist() == [[5, 6]] and short.completion_ids.tolist() == [[7, 8]]
+    joined = Rollout.join([rollout.rows([1]), short])
+    assert joined.prompt_ids.tolist() == [[4, 5, 6], [0, 5, 6]] and joined.prompt_mask.tolist() == [[1, 1, 1], [0, 1, 1]]
+    assert joined.completion_ids.tolist() == [[7, 8, 9], [7, 8, 0]]
+    assert joined.source.tolist() == [[2, 2, 2], [2, 2, -1]]
+    again = joined.rows([1, 0])
+    assert again.completion_ids.tolist() == rollout.completion_ids.tolist()
