@@ -2,10 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PRESET ?= quick
 OUT := results/quickstart/executed
+RUN := results/$(PRESET)/executed
+DRAWN := 03_main_results 05_switch_rate 06_kld_curves 07_early_stage_validation 08_cost
 PAPERMILL := TQDM_DISABLE=1 $(BIN)/papermill -k python3 --no-progress-bar --log-level WARNING -p headless True
 
-.PHONY: help setup quickstart test bench lint lab clean
+.PHONY: help setup quickstart reproduce teachers test bench lint lab clean
 
 help:  ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -28,11 +31,29 @@ $(OUT)/%.ipynb: notebooks/%.ipynb $(wildcard adaswitch_lib/*.py adaswitch_lib/*/
 	$(PAPERMILL) $< $@.tmp.ipynb
 	mv $@.tmp.ipynb $@
 
+reproduce: quickstart $(DRAWN:%=$(RUN)/%.ipynb)  ## Train the students of PRESET (default quick) and draw its tables and figures (15 minutes)
+	@echo "figures/$(PRESET), results/$(PRESET)/tables; executed notebooks in $(RUN)"
+
+# The one that trains; runs that are done are skipped, so that it may be called again and again.
+$(RUN)/02_train_students.ipynb: notebooks/02_train_students.ipynb $(wildcard adaswitch_lib/*.py adaswitch_lib/*/*.py) | setup
+	@mkdir -p $(RUN)
+	$(PAPERMILL) -p preset $(PRESET) $< $@.tmp.ipynb
+	mv $@.tmp.ipynb $@
+
+$(DRAWN:%=$(RUN)/%.ipynb): $(RUN)/%.ipynb: notebooks/%.ipynb $(RUN)/02_train_students.ipynb
+	$(PAPERMILL) -p preset $(PRESET) $< $@.tmp.ipynb
+	mv $@.tmp.ipynb $@
+
+teachers: setup  ## Train the teachers of the micro tasks again, into the package (1 hour on 2 cores)
+	export OMP_NUM_THREADS=1; $(BIN)/python -m adaswitch_lib teachers --task micro_gsm & other=$$!; \
+	$(BIN)/python -m adaswitch_lib teachers --task micro_dialog && wait $$other
+
 test: setup  ## All tests (3 minutes)
 	$(BIN)/python -m pytest
 
 bench: setup  ## Speed and memory, as ratios in one run, into results/bench (20 minutes; wants a quiet machine)
 	$(BIN)/python benchmarks/rollouts.py --scaling
+	$(BIN)/python benchmarks/training.py
 
 lint: setup  ## Style of code and notebooks
 	$(BIN)/ruff check .

@@ -1,17 +1,17 @@
-"""Commands: `python -m adaswitch_lib run | status | teachers`."""
+"""Commands: `python -m adaswitch_lib run | status | choose | teachers`."""
 
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 
+from adaswitch_lib.choosing import candidate_configs, choose
 from adaswitch_lib.config import PRESETS, TEACHERS, RunConfig, preset
 from adaswitch_lib.experiments import run_all
 from adaswitch_lib.paths import results_dir
 from adaswitch_lib.pretraining import SHIPPED, train_teacher
-from adaswitch_lib.progress import StepBar
+from adaswitch_lib.progress import StepBar, log_lines
 from adaswitch_lib.records import finished
 
 
@@ -27,15 +27,16 @@ def main(arguments: list[str] | None = None) -> int:
         command.add_argument("--seed", nargs="+", default=["all"], help="numbers, or all")
         if name == "run":
             command.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time (default: one a core)")
+    command = commands.add_parser("choose", help="try settings on validation data and keep the best of each method")
+    command.add_argument("--task", nargs="+", default=["all"], help="names, or all")
+    command.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time (default: one a core)")
     command = commands.add_parser("teachers", help="train the teachers of the micro tasks again")
     command.add_argument("--task", nargs="+", default=["all"], help="names, or all")
     chosen = parser.parse_args(arguments)
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO, stream=sys.stderr)
-    for chatty in ("httpx", "datasets", "filelock"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    log_lines()
     try:
-        {"run": _run, "status": _status, "teachers": _teachers}[chosen.command](chosen)
-    except (ValueError, FileNotFoundError) as error:
+        {"run": _run, "status": _status, "choose": _choose, "teachers": _teachers}[chosen.command](chosen)
+    except (ValueError, FileNotFoundError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
@@ -64,6 +65,12 @@ def _status(chosen: argparse.Namespace) -> None:
         if config.id not in done:
             print(f"to do  {config.id}")
     print(f"{sum(config.id in done for config in configs)} of {len(configs)} runs of {chosen.preset} are done.")
+
+
+def _choose(chosen: argparse.Namespace) -> None:
+    tasks = PRESETS["choosing"].tasks if "all" in chosen.task else chosen.task
+    run_all(candidate_configs(tasks), chosen.jobs)
+    print(choose(tasks).to_string(index=False))
 
 
 def _teachers(chosen: argparse.Namespace) -> None:

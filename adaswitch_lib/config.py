@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from adaswitch_lib.methods import METHODS, Method, method
@@ -49,11 +52,13 @@ class RunConfig:
     Attributes:
         preset, task, method, seed: as on the command line. The seed gives the student's start, the prompts, their
             order and the rows' seeds: the same for all methods.
+        teacher: start of the SHA-256 of its weights.
         start: how the student is trained before distillation.
         num_prompts: rows of the training split that it is distilled on.
         steps, batch_size, learning_rate: as in `SFTConfig`; the rate falls to a tenth.
         eval_every: steps between examinations.
-        validation_rows, test_rows: how many rows each split has.
+        validation_rows, test_rows: how many rows each split has; without test rows the test is left out.
+        traced_rows: validation prompts for which every examination keeps a rollout, token by token.
         rule, top_k, initial, decay, fraction, divergence: of the policies that have such a setting. `divergence` is
             the one that the switch looks at.
         loss: the divergence to learn by; None: the method's own.
@@ -64,6 +69,7 @@ class RunConfig:
     task: str
     method: str
     seed: int
+    teacher: str
     start: SFTConfig
     num_prompts: int
     steps: int
@@ -72,6 +78,7 @@ class RunConfig:
     eval_every: int
     validation_rows: int
     test_rows: int
+    traced_rows: int
     rule: SwitchRule
     top_k: int
     initial: float
@@ -125,7 +132,8 @@ class Preset:
         if task not in self.tasks:
             raise ValueError(f"unknown task {task!r}: use one of {', '.join(self.tasks)}, micro_gsm_plus.")
         chosen = {**self.choices.get(task, {}), **self.choices.get(f"{task}/{method_name}", {})}
-        return replace(self.base, **(chosen | changes | {"task": task, "method": method_name, "seed": seed}))
+        named = {"task": task, "method": method_name, "seed": seed, "teacher": teacher_digest(task)}
+        return replace(self.base, **(chosen | changes | named))
 
     def configs(self, tasks: Iterable[str], methods: Iterable[str], seeds: Iterable[int]) -> list[RunConfig]:
         """All runs of these, seed by seed, so that the first seed is complete first; each once."""
@@ -136,7 +144,7 @@ class Preset:
 STUDENT = ModelSize(layers=2, width=128)
 TEACHERS = {
     "micro_gsm": SFTConfig(ModelSize(layers=4, width=128), num_rows=200_000, steps=3000),
-    "micro_dialog": SFTConfig(ModelSize(layers=4, width=128), num_rows=100_000, steps=1500),
+    "micro_dialog": SFTConfig(ModelSize(layers=4, width=128), num_rows=60_000, steps=900),
 }
 
 _MICRO = RunConfig(
@@ -144,20 +152,47 @@ _MICRO = RunConfig(
     task="",
     method="",
     seed=0,
+    teacher="",
     start=SFTConfig(STUDENT, num_rows=1000, steps=300),
-    num_prompts=2000,
+    num_prompts=2048,
     steps=500,
     batch_size=64,
     learning_rate=2e-3,
     eval_every=50,
     validation_rows=200,
     test_rows=500,
+    traced_rows=16,
     rule=SwitchRule(multiplier=3.0, window=8, min_history=4, floor=1.0),
     top_k=5,
     initial=0.3,
     decay=0.02,
     fraction=0.3,
 )
+
+SHIPPED = Path(__file__).parent / "teachers"
+"""The teachers of the micro tasks, a folder each."""
+
+
+def teacher_digest(task: str) -> str:
+    """The first eight hexadecimal digits of the SHA-256 of the shipped teacher's weights; "" where there is none."""
+    file = SHIPPED / task / "model.safetensors"
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:8] if file.is_file() else ""
+
+
+CHOICES_FILE = Path(__file__).with_name("choices.json")
+"""Written by `choosing`: settings of a task and method that did best on validation data."""
+
+
+def _choices() -> dict[str, dict[str, Any]]:
+    if not CHOICES_FILE.is_file():
+        return {}
+    chosen = json.loads(CHOICES_FILE.read_text())
+    return {name: {key: _setting(key, value) for key, value in settings.items()} for name, settings in chosen.items()}
+
+
+def _setting(name: str, value: Any) -> Any:
+    return SwitchRule(**value) if name == "rule" else value
+
 
 PRESETS: dict[str, Preset] = {
     "smoke": Preset(
@@ -171,6 +206,7 @@ PRESETS: dict[str, Preset] = {
             eval_every=3,
             validation_rows=16,
             test_rows=32,
+            traced_rows=2,
         ),
         description="a few steps of everything, for tests",
     ),
@@ -178,8 +214,14 @@ PRESETS: dict[str, Preset] = {
         replace(_MICRO, preset="quick", steps=150, eval_every=50, validation_rows=100, test_rows=200),
         description="the core methods, one seed",
         methods=CORE_METHODS,
+        choices=_choices(),
     ),
-    "micro": Preset(_MICRO, description="the reference: every method, five seeds", seeds=(0, 1, 2, 3, 4)),
+    "micro": Preset(_MICRO, description="the reference: every method, five seeds", seeds=(0, 1, 2, 3, 4), choices=_choices()),
+    "choosing": Preset(
+        replace(_MICRO, preset="choosing", steps=250, test_rows=0, traced_rows=0),
+        description="candidates for the settings of micro, examined on validation data alone, with a seed of their own",
+        seeds=(100,),
+    ),
 }
 
 

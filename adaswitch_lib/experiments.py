@@ -6,10 +6,11 @@ preset's tables (`records`). A lock on the folder keeps two processes from the s
 
 from __future__ import annotations
 
+import logging
+import os
 import shutil
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,34 +20,44 @@ import pandas as pd
 import torch
 from datasets import Dataset
 from filelock import FileLock, Timeout
+from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
-from transformers.utils import logging as transformers_logging
 
 from adaswitch_lib import records
 from adaswitch_lib.config import RunConfig
 from adaswitch_lib.evaluation import examine
 from adaswitch_lib.generation import OnPolicy, generate
 from adaswitch_lib.paths import results_dir
-from adaswitch_lib.pretraining import arguments, last_checkpoint, load_teacher, quiet, train_on_data
-from adaswitch_lib.progress import StepBar
+from adaswitch_lib.pretraining import arguments, last_checkpoint, load_teacher, quiet, train_on_data, train_or_resume
+from adaswitch_lib.progress import StepBar, log_lines, logger, watched
+from adaswitch_lib.session import NonFiniteLogits
 from adaswitch_lib.tasks import TASKS, encode_prompts
 from adaswitch_lib.training import DistillationTrainer, encode_rows
 
-TRACED_ROWS = 16
-"""Validation prompts for which every examination keeps a rollout token by token."""
-
 
 def run_all(configs: Sequence[RunConfig], jobs: int = 1) -> None:
-    """Make all runs that are not done yet, `jobs` at a time, each with its share of the threads."""
+    """Make all runs that are not done yet, `jobs` at a time, each in a process with its share of the threads.
+
+    Raises:
+        RuntimeError: at the end, if some failed; it names them. A student that collapsed is a result, not a failure.
+    """
     todo = [config for config in configs if config.id not in records.finished(results_dir(config.preset))]
-    if jobs == 1 or len(todo) < 2:
-        for config in todo:
-            run(config)
-        return
+    failed = {}
     threads = max(1, torch.get_num_threads() // jobs)
-    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,)) as pool:
-        for future in [pool.submit(run, config) for config in todo]:
-            future.result()
+    level = logging.WARNING if watched() else logger.getEffectiveLevel()
+    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_start_worker, initargs=(threads, level)) as pool:
+        futures = {pool.submit(run, config): config for config in todo}
+        for future in tqdm(as_completed(futures), total=len(todo), unit="run", disable=not watched()):
+            if error := future.exception():  # the others go on
+                failed[futures[future].id] = f"{type(error).__name__}: {error}"
+    if failed:
+        raise RuntimeError("\n".join(f"{name} failed: {error}" for name, error in failed.items()))
+
+
+def _start_worker(threads: int, level: int) -> None:
+    torch.set_num_threads(threads)
+    os.environ["TQDM_DISABLE"] = "1"  # one bar, that of the runs, is enough
+    log_lines(level)
 
 
 def run(config: RunConfig) -> bool:
@@ -57,6 +68,7 @@ def run(config: RunConfig) -> bool:
     try:
         with FileLock(work.with_suffix(".lock"), blocking=False):
             if config.id in records.finished(results):
+                shutil.rmtree(work)  # of a process that was killed between the tables and this
                 return False
             records.add_run(results, config.id, _tables(config, work))
             shutil.rmtree(work)
@@ -72,29 +84,30 @@ def student_start(config: RunConfig) -> PreTrainedModel:
     with FileLock(folder.with_suffix(".lock")):  # whoever comes second waits for the first
         if not folder.is_dir():
             _, tokenizer = load_teacher(config.task)
-            rows = TASKS[config.task].load("train", config.start.num_rows, START_SEED + config.seed)
+            rows = TASKS[config.task].load("train", config.start.num_rows, START_ROWS + config.seed)
             with StepBar(folder.name, config.start.steps) as bar:
                 model = train_on_data(config.start, rows, tokenizer, config.seed, folder.with_suffix(".sft"), [bar])
             model.save_pretrained(folder.with_suffix(".tmp"))
             folder.with_suffix(".tmp").rename(folder)
+            shutil.rmtree(folder.with_suffix(".sft"))
     return AutoModelForCausalLM.from_pretrained(folder)
 
 
-START_SEED = 1000
-"""The rows that the student starts from are drawn from other seeds than those that it is distilled on."""
+PROMPT_ROWS, START_ROWS = 10_000, 20_000
+"""Added to a run's seed: rows to distil on and to start from are drawn apart from each other and from the teacher's."""
 
 
 def _tables(config: RunConfig, work: Path) -> dict[str, pd.DataFrame]:
     """Train, examine, and tidy up what came out."""
-    transformers_logging.set_verbosity_error()
-    started = time.time()
     task, method = TASKS[config.task], config.resolve_method()
     teacher, tokenizer = load_teacher(config.task)
     validation = task.load("validation", config.validation_rows, 0)
-    rows = task.load("train", config.num_prompts, config.seed)
+    rows = task.load("train", config.num_prompts, PROMPT_ROWS + config.seed)
+    start = student_start(config)
+    collapsed = False
     with StepBar(config.id, config.steps) as bar:
         trainer = DistillationTrainer(
-            student_start(config),
+            start,
             teacher,
             method,
             arguments(
@@ -107,7 +120,7 @@ def _tables(config: RunConfig, work: Path) -> dict[str, pd.DataFrame]:
                 lr_scheduler_kwargs={"min_lr_rate": 0.1},
                 warmup_steps=config.steps // 20,
                 eval_strategy="steps",
-                eval_on_start=True,
+                eval_on_start=last_checkpoint(work) is None,
                 eval_steps=config.eval_every,
                 save_steps=config.eval_every,
                 save_total_limit=1,
@@ -117,25 +130,29 @@ def _tables(config: RunConfig, work: Path) -> dict[str, pd.DataFrame]:
             tokenizer,
             _examiner(task.name, tokenizer, validation),
         )
-        quiet(trainer, [bar, _Tracer(trainer, validation.select(range(min(TRACED_ROWS, len(validation)))), work)])
-        trainer.train(resume_from_checkpoint=last_checkpoint(work))
-    student = trainer.model.eval()
+        quiet(trainer, [bar, _Tracer(trainer, validation.select(range(config.traced_rows)), work)])
+        try:
+            student = train_or_resume(trainer, work)
+        except NonFiniteLogits as error:
+            logger.warning("%s: collapsed at step %d: %s", config.id, trainer.state.global_step, error)
+            student, collapsed = None, True
     items = []
     for examined in TASKS.values():
-        if examined.trained_as == config.task:
+        if examined.trained_as == config.task and config.test_rows:
             test = examined.load("test", config.test_rows, 0)
-            items.append(examine(student, tokenizer, examined, test).assign(task=examined.name, example=range(len(test))))
+            found = examined.scores([""] * len(test), test) if collapsed else examine(student, tokenizer, examined, test)
+            items.append(found.assign(task=examined.name, example=range(len(test))))
+    traces = sorted(work.glob("trace-*.parquet"))
     history = pd.DataFrame(trainer.state.log_history)
     settings = pd.json_normalize(asdict(config))
-    seconds = history.step_seconds.sum()
-    settings = settings.assign(label=method.label, train_seconds=seconds, wall_seconds=time.time() - started)
+    settings = settings.assign(label=method.label, collapsed=collapsed, train_seconds=history.step_seconds.sum())
     settings = settings.assign(threads=torch.get_num_threads(), **records.versions())
     return {
         "runs": settings,
         "metrics": _metrics(history, items, config),
-        "switches": history.loc[history.loss.notna(), ["step", "loss", *SWITCH_COLUMNS]],
-        "items": pd.concat(items),
-        "traces": pd.concat([pd.read_parquet(file) for file in sorted(work.glob("trace-*.parquet"))]),
+        "switches": history.loc[history.step_seconds.notna(), ["step", "loss", *SWITCH_COLUMNS]],
+        "items": pd.concat(items) if items else pd.DataFrame(),
+        "traces": pd.concat([pd.read_parquet(file) for file in traces]) if traces else pd.DataFrame(),
     }
 
 
@@ -168,12 +185,15 @@ class _Tracer(TrainerCallback):
         self.trainer, self.rows, self.work = trainer, rows, work
 
     def on_evaluate(self, args, state, control, **kwargs: Any) -> None:
+        if len(self.rows) == 0:
+            return
         trainer, tokenizer = self.trainer, self.trainer.processing_class
+        prompts = [tensor.to(trainer.model.device) for tensor in encode_prompts(tokenizer, self.rows["prompt"])]
         rollout = generate(
             trainer.method.policy or OnPolicy(),
             trainer.teacher,
             trainer.model,
-            *encode_prompts(tokenizer, self.rows["prompt"]),
+            *prompts,
             max_new_tokens=args.max_new_tokens,
             row_seeds=range(len(self.rows)),
             temperature=args.sampling_temperature,
@@ -182,5 +202,5 @@ class _Tracer(TrainerCallback):
             block_size=args.block_size,
         )
         frame = rollout.to_frame(tokenizer).assign(step=state.global_step)
-        frame["switch_index"] = rollout.switch_index[frame.example.to_numpy()].numpy()
+        frame["switch_index"] = rollout.switch_index.cpu().numpy()[frame.example]
         frame.to_parquet(self.work / f"trace-{state.global_step:06d}.parquet")

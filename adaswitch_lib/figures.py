@@ -15,10 +15,32 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
+from adaswitch_lib.statistics import over_seeds
+
 STYLE = str(Path(__file__).with_name("adaswitch.mplstyle"))
 
 COLOURS = {"student": "#0072B2", "teacher": "#D55E00"}
 """Of the writers: blue and vermilion of the Okabe-Ito palette, told apart by the colour-blind, too."""
+
+LOOKS = {
+    "sft": ("#56B4E9", "v", "SFT"),
+    "seqkd": ("#009E73", "^", "SeqKD"),
+    "kd": ("#E69F00", "s", "KD"),
+    "offpolicy": ("#CC79A7", "<", "Off-policy KD"),
+    "onpolicy": ("#0072B2", "o", "On-policy KD"),
+    "gkd": ("#5D3A9B", "P", "GKD"),
+    "imitkd": ("#882255", "X", "ImitKD"),
+    "skd": ("#117733", "D", "SKD"),
+    "switch": ("#999933", ">", "SWITCH"),
+    "adaswitch": ("#D55E00", "*", "AdaSwitch"),
+    "random": ("#555555", "h", "Random switch"),
+    "stop": ("#888888", "d", "Stop at switch"),
+    "fixed": ("#BBBBBB", "p", "Fixed switch"),
+    "micro_gsm": ("#0072B2", "o", "micro GSM"),
+    "micro_gsm_plus": ("#009E73", "^", "micro GSM-Plus"),
+    "micro_dialog": ("#D55E00", "s", "micro dialogues"),
+}
+"""Colour, marker and label of every method and task, the same in all figures; the controls are grey."""
 
 LINES = ("#000000", "#E69F00", "#0072B2", "#D55E00", "#009E73")
 """Of curves that are neither writers nor methods: five of the Okabe-Ito palette."""
@@ -101,6 +123,78 @@ def cost_growth(times: pd.DataFrame, axes: Sequence[Axes] | None = None) -> Sequ
         handles, names = axes[0].get_legend_handles_labels()
         axes[0].figure.legend(handles, names, loc="outside upper center", ncols=len(names))
     return axes
+
+
+def over_training(table: pd.DataFrame, ax: Axes, y: str, *, x: str = "step", by: str = "method", width: int = 1) -> Axes:
+    """Figures 4 and 5: a quantity over training, a line a method or task; with several seeds their mean and its 95 % interval.
+
+    Args:
+        table: columns seed, `x`, `y` and `by`.
+        by: "method" or "trained_on".
+        width: steps averaged into one point. NaN (no row switched) is left out.
+    """
+    table = table.dropna(subset=[y])
+    if width > 1:
+        table = table.assign(**{x: (table[x] - 1) // width * width + width / 2})
+    with plt.style.context(STYLE):
+        for name, (colour, marker, label) in LOOKS.items():
+            by_seed = table[table[by] == name].groupby([x, "seed"])[y].mean().unstack()
+            if by_seed.empty:
+                continue
+            found = pd.DataFrame([over_seeds(row.dropna()) for _, row in by_seed.iterrows()], index=by_seed.index)
+            ax.plot(found["mean"], color=colour, marker=marker, label=label, zorder=3 if name == "adaswitch" else 2)
+            ax.fill_between(found.index, found.low, found.high, color=colour, alpha=0.18, lw=0)
+        ax.set_xlabel("optimiser step")
+        ax.margins(x=0.02)
+    return ax
+
+
+def around_the_switch(traces: pd.DataFrame, ax: Axes, steps: Sequence[int], reach: int = 8) -> Axes:
+    """Figure 4b, along the sequence: the mean divergence by position relative to the switch, a line an examination.
+
+    Args:
+        traces: columns step, seed, example, pos, divergence, switch_index.
+        steps: which examinations to show.
+        reach: tokens before and after the switch.
+    """
+    traces = traces[traces.switch_index >= 0].assign(offset=lambda t: t.pos - t.switch_index)
+    traces = traces[traces.offset.abs() <= reach]
+    with plt.style.context(STYLE):
+        for i, step in enumerate(steps):
+            line = traces[traces.step == step].groupby("offset").divergence.mean()
+            ax.plot(
+                line.index,
+                line.values,
+                color=plt.get_cmap("viridis")(0.9 * i / max(1, len(steps) - 1)),
+                marker="o",
+                label=f"step {step}",
+            )
+        ax.axvline(0, color="0.6", lw=0.7, ls=":")
+        ax.set(xlabel="token, counted from the switch", ylabel="KL(teacher ‖ student) [nats]", ylim=(0, None))
+        ax.legend()
+    return ax
+
+
+def bars(table: pd.DataFrame, ax: Axes, y: str = "value") -> Axes:
+    """One bar a method, with its 95 % interval over seeds and a dot a seed.
+
+    Args:
+        table: columns method, seed and `y`.
+    """
+    with plt.style.context(STYLE):
+        names = [name for name in LOOKS if name in set(table.method)]
+        for i, name in enumerate(names):
+            values = table.loc[table.method == name, y]
+            found = over_seeds(values)
+            ax.bar(i, found.mean, color=LOOKS[name][0], width=0.7, alpha=0.85)
+            ax.plot([i] * len(values), values, ".", color="black", ms=2.5)
+            if found.n > 1:
+                ax.errorbar(
+                    i, found.mean, [[found.mean - found.low], [found.high - found.mean]], color="black", lw=0.8, capsize=1.5
+                )
+        ax.set_xticks(range(len(names)), [LOOKS[name][2] for name in names], rotation=45, ha="right", rotation_mode="anchor")
+        ax.set_ylim(0, None)
+    return ax
 
 
 def save(ax: Axes, folder: Path, name: str) -> Figure:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from filelock import FileLock
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -21,15 +22,15 @@ from transformers import (
     PrinterCallback,
     Trainer,
     TrainerCallback,
+    TrainerState,
 )
 
-from adaswitch_lib.config import TEACHERS, ModelSize, SFTConfig
+from adaswitch_lib.config import SHIPPED, TEACHERS, ModelSize, SFTConfig
 from adaswitch_lib.evaluation import examine
 from adaswitch_lib.methods import METHODS
 from adaswitch_lib.tasks import TASKS, TEACHER_ROWS, micro_tokenizer
 from adaswitch_lib.training import DistillationConfig, DistillationTrainer, encode_rows
 
-SHIPPED = Path(__file__).parent / "teachers"
 TEACHER_SEED = 0
 POSITIONS = 256
 
@@ -57,7 +58,6 @@ def arguments(folder: Path, seed: int, **settings: Any) -> DistillationConfig:
     return DistillationConfig(
         output_dir=str(folder),
         seed=seed,
-        logging_steps=1,
         report_to="none",
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
@@ -87,7 +87,7 @@ def train_on_data(
     """A model of `config.size`, trained on the rows' completions from random weights.
 
     Args:
-        folder: for checkpoints, ten over the run; a run that was killed goes on from the last. Removed at the end.
+        folder: for checkpoints, ten over the run; a run that was killed goes on from the last. The caller removes it.
     """
     trainer = DistillationTrainer(
         new_model(config.size, tokenizer, seed),
@@ -111,21 +111,34 @@ def train_on_data(
         examine,
     )
     quiet(trainer, callbacks)
-    trainer.train(resume_from_checkpoint=last_checkpoint(folder))
-    shutil.rmtree(folder, ignore_errors=True)
+    return train_or_resume(trainer, folder)
+
+
+def train_or_resume(trainer: Trainer, folder: Path) -> PreTrainedModel:
+    """Train, from the last whole checkpoint if there is one, and return the model in eval mode."""
+    checkpoint = last_checkpoint(folder)
+    if checkpoint is not None and _step(checkpoint) >= trainer.args.max_steps:
+        # the trainer would take one step more before it looks at the count
+        trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        return AutoModelForCausalLM.from_pretrained(checkpoint).eval()
+    trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
     return trainer.model.eval()
 
 
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that was written whole; older halves are removed."""
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written whole; halves are removed."""
     whole = None
-    for checkpoint in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1])):
-        # the trainer writes its own state last
-        if (checkpoint / "trainer_state.json").is_file():
-            whole = str(checkpoint)
-        else:
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=_step):
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_text())  # the trainer writes it last
+            whole = checkpoint
+        except (OSError, json.JSONDecodeError):
             shutil.rmtree(checkpoint)
     return whole
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.split("-")[1])
 
 
 def load_teacher(task: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -141,26 +154,26 @@ def load_teacher(task: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
 
 def train_teacher(task: str, folder: Path, callbacks: Sequence[TrainerCallback] = ()) -> Path:
-    """Train the teacher of a micro task, save it with its card to `folder`/<task>, whole or not at all."""
-    config, tokenizer = TEACHERS[task], micro_tokenizer()
-    rows = TEACHER_ROWS[task]("train", config.num_rows, TEACHER_SEED)
+    """Train the teacher of a micro task and save it with its card to `folder`/<task>, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
     work = folder / f"{task}.work"
-    watch = TASKS[task].load("validation", 200, TEACHER_SEED)
-    model = train_on_data(
-        config,
-        rows,
-        tokenizer,
-        TEACHER_SEED,
-        work,
-        callbacks,
-        examine=lambda model: examine(model, tokenizer, TASKS[task], watch).mean(numeric_only=True).to_dict(),
-    )
-    done = folder / f"{task}.tmp"
-    model.save_pretrained(done)
-    tokenizer.save_pretrained(done)
-    (done / "README.md").write_text(_card(task, config, model, tokenizer), encoding="utf-8")
-    shutil.rmtree(folder / task, ignore_errors=True)
-    os.replace(done, folder / task)
+    with FileLock(folder / f"{task}.lock"):
+        config, tokenizer = TEACHERS[task], micro_tokenizer()
+        rows = TEACHER_ROWS[task]("train", config.num_rows, TEACHER_SEED)
+        watch = TASKS[task].load("validation", 200, TEACHER_SEED)
+
+        def scores(model: PreTrainedModel) -> dict[str, float]:
+            return examine(model, tokenizer, TASKS[task], watch).mean(numeric_only=True).to_dict()
+
+        model = train_on_data(config, rows, tokenizer, TEACHER_SEED, work, callbacks, scores)
+        done = folder / f"{task}.tmp"
+        model.save_pretrained(done)
+        tokenizer.save_pretrained(done)
+        (done / "README.md").write_text(_card(task, config, model, tokenizer), encoding="utf-8")
+        if (folder / task).exists():
+            os.replace(folder / task, work / "before")
+        os.replace(done, folder / task)
+        shutil.rmtree(work)
     return folder / task
 
 

@@ -73,6 +73,19 @@ def read_table(results: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(file, keep_default_na=True) if file.suffix == ".csv" else pd.read_parquet(file)
 
 
+def with_settings(results: Path, name: str, *, variants: bool = False) -> pd.DataFrame:
+    """A table with the columns method, label, seed and trained_on (the task) of its runs.
+
+    Args:
+        variants: keep runs that differ from the preset (a sweep's), with the columns of `runs.csv` in full.
+    """
+    runs = read_table(results, "runs").rename(columns={"task": "trained_on"})
+    runs["variant"] = runs.variant.fillna("")
+    if not variants:
+        runs = runs.loc[runs.variant == "", ["run", "method", "label", "seed", "trained_on"]]
+    return read_table(results, name).merge(runs, on="run", suffixes=("", "_of_run"))
+
+
 def finished(results: Path) -> set[str]:
     """Ids of the runs that are done."""
     return set(read_table(results, "runs").run) if (results / TABLES["runs"]).is_file() else set()

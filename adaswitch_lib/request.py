@@ -48,8 +48,8 @@ class Request:
             raise ValueError(f"max_new_tokens must be 1 or more, got {self.max_new_tokens}.")
         if self.block_size < 1:
             raise ValueError(f"block_size must be 1 token or more, got {self.block_size}.")
-        if not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature must be 0 (greedy) or a positive number, got {self.temperature}.")
+        if self.temperature != 0 and not 1e-4 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature must be 0 (greedy) or a number from 0.0001 upwards, got {self.temperature}.")
 
     def _check_prompts(self) -> None:
         ids, mask = self.prompt_ids, self.prompt_mask

@@ -8,7 +8,7 @@ from functools import cache
 
 from rouge_score.rouge_scorer import RougeScorer
 
-_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?|-?\.\d+")
+_NUMBER = re.compile(r"(?:(?<![\d)])-)?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:/\d+)?")
 
 
 def rouge_l(answer: str, references: Sequence[str]) -> float:
@@ -17,10 +17,16 @@ def rouge_l(answer: str, references: Sequence[str]) -> float:
 
 
 def final_number(text: str) -> float | None:
-    """The number after "####" if there is one, else the last in the text; None without any. Thousands commas are dropped."""
+    """The number after "####" if there is one, else the last in the text; None without any.
+
+    "1,234" is 1234 and "1/4" is 0.25. A minus counts unless a number stands before it.
+    """
     marked = text.rpartition("####")[2]
     numbers = _NUMBER.findall(marked)[:1] if "####" in text else _NUMBER.findall(text)
-    return float(numbers[-1].replace(",", "")) if numbers else None
+    if not numbers:
+        return None
+    value, _, divisor = numbers[-1].replace(",", "").partition("/")
+    return float(value) / (float(divisor or 1) or float("nan"))
 
 
 @cache

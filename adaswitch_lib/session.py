@@ -64,6 +64,10 @@ Judge = Callable[["Session", Block], Tensor]
 """Says which tokens of a block the teacher takes: bool, shape [rows new]. The first of a row counts."""
 
 
+class NonFiniteLogits(ValueError):
+    """A model gives NaN or infinite logits: broken weights, or a training that has collapsed."""
+
+
 class Session:
     """State of the rows. A row's completion may run past its end in the buffers until it is cut to `length`.
 
@@ -76,7 +80,7 @@ class Session:
     def __init__(self, request: Request, divergence: str):
         self.request = request
         self.measure = divergence_function(divergence)
-        prompt_ids = request.prompt_ids
+        prompt_ids = request.prompt_ids.long()
         batch, self.prompt_width = prompt_ids.shape
         width = request.max_new_tokens + request.block_size
         self.models = {Source.STUDENT: request.student, Source.TEACHER: request.teacher}
@@ -197,7 +201,7 @@ class Session:
         try:
             return sample(logits, self.uniforms[rows, positions, who], self.request.temperature)
         except FloatingPointError as error:
-            raise ValueError(
+            raise NonFiniteLogits(
                 f"the {who.name.lower()} gives NaN or infinite logits ({error}). Check its weights, and load it "
                 "in float32 or bfloat16 if it was loaded in float16."
             ) from None
@@ -210,7 +214,7 @@ class Session:
         if len(block.logits) == 2:
             divergence = self._measured(block.logits[Source.TEACHER], block.logits[Source.STUDENT])
             if (divergence.isnan() & block.real).any():
-                raise ValueError(
+                raise NonFiniteLogits(
                     "the teacher or the student gives NaN logits. Check their weights, and load them in float32 "
                     "or bfloat16 if they were loaded in float16."
                 )

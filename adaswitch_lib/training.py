@@ -30,12 +30,16 @@ class DistillationConfig(TrainingArguments):
         sampling_temperature: of the text that is learned from. The switch is always judged at 1.
         loss_temperature: divides both logits in the loss.
         block_size: as in `generate`.
+        kept_logits_limit: bytes that the teacher's logits of a whole optimiser batch may take. Where they take more, the
+            teacher reads each micro-batch again.
     """
 
     max_new_tokens: int = 64
     sampling_temperature: float = 1.0
     loss_temperature: float = 1.0
     block_size: int = 8
+    kept_logits_limit: int = 2**30
+    logging_steps: float = 1  # what is logged of a step is of that step alone
 
     def __post_init__(self):
         self.remove_unused_columns = False
@@ -48,8 +52,9 @@ class DistillationTrainer(Trainer):
 
     Before each optimiser step the method's policy writes the completions of all its micro-batches in one
     call of `generate`; the loss is Σ token loss / Σ tokens over all micro-batches and processes. So
-    neither gradient accumulation nor the number of processes changes a step (but for `RandomSwitch`, which
-    deals positions within a process). Each row's seed comes from `args.seed`, the step and the row's place in the
+    neither gradient accumulation nor the number of processes changes a step, but for `RandomSwitch`, which
+    deals positions within a process, and the last step of an epoch that does not divide, where several processes see
+    some rows twice. Each row's seed comes from `args.seed`, the step and the row's place in the
     data set. What happened in a step goes to `state.log_history`, beside the loss, and from there into checkpoints.
 
     Args:
@@ -131,14 +136,20 @@ class DistillationTrainer(Trainer):
             pad_token_id=self.processing_class.pad_token_id,
             block_size=self.args.block_size,
             record_divergence=False,
-            # where the teacher only reads what is there when the student is done, one pass over it is cheaper
-            keep_teacher_logits=self.method.loss != "nll" and not isinstance(policy, OnPolicy) and all_by_policy,
+            keep_teacher_logits=all_by_policy and self._keeps_logits(len(places)),
         )
         if all_by_policy:
             return rollout
         from_data = [i for i in range(len(places)) if i not in set(by_policy)]
         order = torch.tensor(by_policy + from_data).argsort().tolist()
         return Rollout.join([rollout, rows.rows(from_data)]).rows(order)
+
+    def _keeps_logits(self, rows: int) -> bool:
+        """Whether the scores that the teacher gives while it writes or judges serve the loss, too."""
+        if self.method.loss == "nll" or isinstance(self.method.policy, OnPolicy):
+            return False  # where the teacher only reads when the student is done, one pass over all of it is cheaper
+        vocabulary, size = self.teacher.config.get_text_config().vocab_size, self.teacher.dtype.itemsize
+        return rows * (self.args.max_new_tokens + self.args.block_size) * vocabulary * size <= self.args.kept_logits_limit
 
     def compute_loss(
         self, model, inputs: dict[str, Rollout], return_outputs: bool = False, num_items_in_batch: Tensor | None = None
@@ -195,8 +206,8 @@ def encode_rows(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
 
 
 def row_seed(*parts: int) -> int:
-    """One seed from several numbers; a change in any gives another."""
-    return zlib.crc32(repr(parts).encode()) + (zlib.adler32(repr(parts[::-1]).encode()) << 31)
+    """One seed of 32 bits from several numbers; a change in any gives another."""
+    return zlib.crc32(repr(parts).encode())
 
 
 @dataclass(frozen=True)

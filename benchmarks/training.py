@@ -96,6 +96,7 @@ def main() -> None:
     def theirs(folder: str, times: StepTimes):
         args = GKDConfig(
             output_dir=folder,
+            seed=0,
             lmbda=1.0,
             beta=0.0,
             temperature=1.0,

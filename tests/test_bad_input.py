@@ -32,6 +32,7 @@ MASK = torch.tensor([[0, 1, 1], [1, 1, 1]])
         ({"max_new_tokens": 10**6}, "lower max_new_tokens"),
         ({"block_size": 0}, "block_size must be 1"),
         ({"temperature": -1.0}, "temperature must be 0"),
+        ({"temperature": 1e-39}, "temperature must be 0"),
         ({"row_seeds": [1]}, "one integer a row"),
         ({"prompt_ids": IDS + 10_000}, "must lie in"),
         ({"prompt_mask": MASK[:, 1:]}, "must both have shape"),

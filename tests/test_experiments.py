@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
-from adaswitch_lib import PRESETS, records, run, run_all
+from adaswitch_lib import PRESETS, DistillationTrainer, experiments, records, run, run_all
 from adaswitch_lib.__main__ import main
 from adaswitch_lib.config import preset
 from adaswitch_lib.paths import results_dir
@@ -20,7 +20,7 @@ from adaswitch_lib.pretraining import load_teacher
 
 SMOKE = PRESETS["smoke"]
 TABLES = ("runs", "metrics", "switches", "items", "traces")
-SECONDS = ["train_seconds", "wall_seconds", "write_seconds", "step_seconds"]
+SECONDS = ["train_seconds", "write_seconds", "step_seconds"]
 
 
 @pytest.fixture
@@ -73,23 +73,74 @@ def test_rows_of_a_run_that_was_killed_between_two_tables_are_not_kept_twice(res
     assert records.finished(results) == {"a", "b"}
 
 
-def test_a_grid_that_is_killed_again_and_again_ends_as_one_that_was_not(results, tmp_path, monkeypatch):
-    configs = SMOKE.configs(["micro_gsm"], ["sft", "adaswitch", "gkd"], [0])
+@pytest.mark.parametrize("where", ["in a step", "in the test", "between two tables"])
+def test_a_run_that_is_stopped_ends_with_the_tables_of_one_that_was_not(where, results, tmp_path, monkeypatch):
+    config = replace(SMOKE.config("micro_dialog", "adaswitch", 0), steps=4, eval_every=2)
+    run(config)
+    whole = tables(results)
+    monkeypatch.setenv("ADASWITCH_HOME", str(tmp_path / "stopped"))
+
+    class Stopped(BaseException):  # not an error that anything would catch
+        pass
+
+    def stop(*row, **named):
+        raise Stopped
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        if where == "in a step":
+            step = DistillationTrainer.training_step
+            patch.setattr(
+                DistillationTrainer, "training_step", lambda self, *row: stop() if self.state.global_step == 3 else step(self, *row)
+            )
+        elif where == "in the test":
+            test = {"test": stop}
+            load = experiments.TASKS["micro_dialog"].load
+            patch.setattr(
+                experiments,
+                "TASKS",
+                {
+                    "micro_dialog": replace(
+                        experiments.TASKS["micro_dialog"], load=lambda split, *row: test.get(split, load)(split, *row)
+                    )
+                },
+            )
+        else:
+            write = records.write_table
+            patch.setattr(
+                records, "write_table", lambda new, file, **named: stop() if file.name == "runs.csv" else write(new, file)
+            )
+        run(config)
+    assert run(config)
+    for name, table in tables(results_dir("smoke")).items():
+        pd.testing.assert_frame_equal(table, whole[name])
+
+
+def test_a_grid_that_is_killed_ends_as_one_that_was_not(results, tmp_path, monkeypatch):
+    configs = SMOKE.configs(["micro_dialog"], ["sft", "gkd"], [0])
     run_all(configs)
     whole = tables(results)
     monkeypatch.setenv("ADASWITCH_HOME", str(tmp_path / "killed"))
     command = [sys.executable, "-m", "adaswitch_lib", "run", "--preset", "smoke", "--jobs", "1"]
-    command += ["--task", "micro_gsm", "--method", "sft", "adaswitch", "gkd", "--seed", "0"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    rng = random.Random(0)
-    for _ in range(3):
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(rng.uniform(6, 14))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    subprocess.run(command, env=environment, check=True, capture_output=True)
+    command += ["--task", "micro_dialog", "--method", "sft", "gkd", "--seed", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    time.sleep(random.uniform(5, 25))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    subprocess.run(command, check=True, capture_output=True)
     for name, table in tables(results_dir("smoke")).items():
         pd.testing.assert_frame_equal(table, whole[name])
+
+
+def test_a_collapsed_student_is_counted_and_a_failed_run_is_named(results, monkeypatch):
+    collapsing = replace(SMOKE.config("micro_dialog", "onpolicy", 0), learning_rate=1e12)
+    failing = replace(SMOKE.config("micro_dialog", "sft", 0), batch_size=-1)
+    good = SMOKE.config("micro_dialog", "sft", 0)
+    with pytest.raises(RuntimeError, match=f"^{failing.id} failed: [^\n]+$"):
+        run_all([failing, collapsing, good])
+    made = tables(results)
+    assert made["runs"].set_index("run").collapsed.to_dict() == {collapsing.id: True, good.id: False}
+    scores = made["metrics"].query("run == @collapsing.id and split == 'test' and metric == 'facts'").value
+    assert scores.tolist() == [0.0]
 
 
 def test_configs_differ_in_id_wherever_they_differ():

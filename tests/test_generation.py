@@ -333,3 +333,8 @@ def test_padding_does_not_count_towards_the_longest_text_a_model_was_made_for(pa
     limit = pair.teacher.config.max_position_embeddings
     padded = [torch.nn.functional.pad(tensor, (limit - 20, 0)) for tensor in prompts]
     assert same_text(write(OnPolicy(), pair, prompts, max_new_tokens=14), write(OnPolicy(), pair, padded, max_new_tokens=14))
+
+
+def test_prompts_of_any_integer_type_write_the_same(pair, prompts):
+    narrow = tuple(tensor.int() for tensor in prompts)
+    assert same_text(write(AdaSwitch(), pair, narrow), write(AdaSwitch(), pair, prompts))

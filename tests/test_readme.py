@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -39,3 +40,15 @@ def test_library_files_can_be_read_in_an_evening():
 def test_make_help_lists_the_target(target):
     out = subprocess.run(["make", "-s", "help"], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert re.search(rf"^{target} ", out, re.MULTILINE)
+
+
+def test_the_ratios_are_those_that_were_measured():
+    micro, smollm2 = (pd.read_csv(ROOT / "results" / "bench" / f"ratios_{pair}.csv") for pair in ("micro", "smollm2"))
+    for what, wanted, ours, theirs in zip(
+        micro["what"], micro["wanted"], micro["times faster"], smollm2["times faster"], strict=True
+    ):
+        assert f"| {what} | {wanted} | {ours} | {theirs} |" in README
+    loss = pd.read_csv(ROOT / "results" / "bench" / "loss.csv").set_index(["dtype", "loss"])
+    for column in ("seconds", "peak_mb"):
+        for dtype in ("float32", "bfloat16"):
+            assert f"{loss.loc[(dtype, 'chunked'), column] / loss.loc[(dtype, 'plain'), column]:.2f}" in README

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from adaswitch_lib.tasks import encode_prompts, load_split, prompt_of, sample_prompts
+from adaswitch_lib.scoring import final_number, rouge_l
+from adaswitch_lib.tasks import TASKS, encode_prompts, load_split, prompt_of, sample_prompts
 
 
 def test_samples_ship_with_the_package():
@@ -30,3 +31,76 @@ def test_prompts_are_padded_on_the_left(pair):
     ids, mask = encode_prompts(pair.tokenizer, ["Ann has two apples", "Bob"])
     assert mask.tolist() == [[1, 1, 1, 1], [0, 0, 0, 1]]
     assert pair.tokenizer.decode(ids[1][mask[1].bool()]) == "Bob"
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("She has 48/2 = 24.\n#### 72", 72.0),
+        ("#### 1,234", 1234.0),
+        ("the answer is 1,234.50 dollars", 1234.5),
+        ("It is -3.", -3.0),
+        ("2 and then 5.", 5.0),
+        ("so 10-5", 5.0),
+        ("a share of 1/4", 0.25),
+        ("#### 1/4", 0.25),
+        ("none at all", None),
+        ("", None),
+    ],
+)
+def test_the_final_number_of_real_text(text, number):
+    assert final_number(text) == number
+
+
+def test_rouge_l_takes_the_nearest_reference():
+    assert rouge_l("the cat sat", ["a dog ran", "the cat sat down"]) == pytest.approx(2 * 1 * 0.75 / 1.75)
+    assert rouge_l("", ["the cat"]) == 0.0
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADASWITCH_DATA", str(tmp_path))
+
+    def rows(file, lines):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text("\n".join(map(json.dumps, lines)))
+
+    return rows
+
+
+def test_gsm8k_has_a_validation_split_of_ours(data):
+    solved = [{"question": f"{i}?", "answer": f"It is <<{i}+0={i}>>{i}.\n#### {i:,}"} for i in range(1000, 1050)]
+    data("gsm8k/train.jsonl", solved)
+    data("gsm8k/test.jsonl", [{"question": "test?", "answer": "#### 7"}])
+    task = TASKS["gsm8k"]
+    train, validation, test = (task.load(split, 100, 0) for split in ("train", "validation", "test"))
+    assert (len(train), len(validation), len(test)) == (45, 5, 1)
+    assert not set(train["prompt"]) & set(validation["prompt"])
+    row = next(row for row in [*train, *validation] if row["prompt"] == "1003?")
+    assert row["completion"] == "It is 1003.\n#### 1,003" and row["answer"] == "1,003"
+    assert task.score("so 1003 it is", row) == {"accuracy": 1.0}
+    assert task.score("so 103 it is", row) == task.score("", row) == {"accuracy": 0.0}
+
+
+def test_gsm_plus_is_an_examination_without_unanswerable_questions(data):
+    same = {"seed_question": "", "seed_solution": "", "seed_answer": "", "solution": "s"}
+    rows = [
+        {"question": "a?", "answer": "3", "perturbation_type": "digit expansion"},
+        {"question": "b?", "answer": "None", "perturbation_type": "critical thinking"},
+    ]
+    data("gsm_plus/testmini.jsonl", [row | same for row in rows])
+    (row,) = TASKS["gsm_plus"].load("test", 100, 0)
+    assert TASKS["gsm_plus"].score("3", row) == {"accuracy": 1.0, "accuracy_digit_expansion": 1.0}
+    with pytest.raises(ValueError, match="has the split test alone"):
+        TASKS["gsm_plus"].load("train", 100, 0)
+
+
+def test_dialogsum_keeps_three_references_from_folder_and_hub_alike(data):
+    three = {f"summary{i}": f"summary {i}" for i in (1, 2, 3)}
+    data("dialogsum/test.jsonl", [{"fname": "test_0", "dialogue": "#Person1#: Hi."} | three])
+    (row,) = TASKS["dialogsum"].load("test", 100, 0)
+    assert row["references"] == ["summary 1", "summary 2", "summary 3"]
+    data("dialogsum/validation.jsonl", [{"dialogue": "#Person1#: Hi.", "summary": text} for text in three.values()])
+    (same,) = TASKS["dialogsum"].load("validation", 100, 0)
+    assert same["references"] == row["references"] and same["prompt"].endswith("#Person1#: Hi.")
+    assert TASKS["dialogsum"].score("summary 2", row) == {"rouge_l": 1.0}

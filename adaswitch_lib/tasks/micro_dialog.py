@@ -1,11 +1,12 @@
 """Chats of two speakers about a plan, to be summed up in one sentence; written by code from a seed.
 
-    prompt      ann : hi bob . bob : hello ann . ann : shall we play chess on monday morning ? bob : i am busy on monday .
-                what about friday evening ? ann : fine . bob : where ? ann : at the park . summary :
-    completion  on friday evening ann and bob will play chess at the park .
+    prompt      ann : hi bob . bob : i saw carl on sunday . ann : shall we play chess on monday morning ? bob : not on monday .
+                what about friday ? ann : fine . bob : where ? ann : at the park . bob : the park is closed . better at the
+                school . summary :
+    completion  on friday morning ann and bob will play chess at the school .
 
-Who does it, what, where and when are the facts. Proposals may be turned down, and small talk names
-days and places that do not matter.
+Who does it, what, where and when are the facts. Proposals may be turned down, and small talk names people, days and
+places that do not matter.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def plans(split: str, seed: int) -> Iterator[Plan]:
     rng = random.Random(f"micro_dialog {split} {seed}")
     while True:
         first, second = speakers = tuple(rng.sample(NAMES, 2))
-        who = rng.choice((first, second, f"{first} and {second}"))
+        who = rng.choice((first, second, f"{first} and {second}", rng.choice([name for name in NAMES if name not in speakers])))
         plan = Plan(speakers, who, rng.choice(PLANS), rng.choice(PLACES), f"{rng.choice(DAYS)} {rng.choice(TIMES)}")
         if plan.split == split:
             yield plan
@@ -108,29 +109,36 @@ def score(completion: str, row: dict[str, str | list[str]]) -> dict[str, float]:
 
 
 def _chat(plan: Plan, rng: random.Random) -> str:
+    """Up to two of what, day, time and place are proposed otherwise at first, and who may turn out to be someone else."""
     first, second = plan.speakers
     day, time = plan.when.split()
-    turns = [(first, rng.choice((f"hi {second} .", f"hello {second} .", "hi .")))] if rng.random() < 0.7 else []
-    if turns and rng.random() < 0.6:
+    said = {"what": plan.what, "day": day, "time": time, "where": plan.where}
+    changed = rng.sample(list(said), rng.choice((0, 1, 2, 2)))
+    for fact in changed:
+        choices = {"what": PLANS, "day": DAYS, "time": TIMES, "where": PLACES}[fact]
+        said[fact] = rng.choice([other for other in choices if other != said[fact]])
+    turns = [(first, rng.choice((f"hi {second} .", f"hello {second} .", "hi .")))]
+    if rng.random() < 0.7:
         turns.append((second, _small_talk(rng, plan)))
-    ask = {first: "i will {what}", second: "can you {what}"}.get(plan.who, "shall we {what}").format(what=plan.what)
-    mark = "." if plan.who == first else "?"
-    if rng.random() < 0.5:
-        other = rng.choice([other for other in DAYS if other != day])
-        turns.append((first, f"{ask} on {other} {rng.choice(TIMES)} {mark}"))
-        turns.append((second, f"{rng.choice(('not', 'better not'))} on {other} . what about {day} {time} ?"))
-        turns.append((first, rng.choice(("fine .", "yes .", "good idea ."))))
-    else:
-        turns.append((first, f"{ask} on {day} {time} {mark}"))
-    turns.append((second, rng.choice(("where ?", "fine . where ?", "yes . where ?"))))
-    if rng.random() < 0.4:
-        other = rng.choice([other for other in PLACES if other != plan.where])
-        turns.append((first, f"at the {other} ."))
-        turns.append((second, f"the {other} is closed . better at the {plan.where} ."))
-    else:
-        turns.append((first, f"at the {plan.where} ."))
-    if rng.random() < 0.3:
-        turns.append((second if turns[-1][0] == first else first, rng.choice(("good .", "see you .", "bye ."))))
+    ask = {first: "i will {what}", f"{first} and {second}": "shall we {what}"}.get(plan.who, "can you {what}").format(
+        what=said["what"]
+    )
+    turns.append((first, f"{ask} on {said['day']} {said['time']} {'.' if plan.who == first else '?'}"))
+    answers = {
+        "what": f"better {plan.what} .",
+        "day": f"not on {said['day']} . what about {day} ?",
+        "time": f"not the {said['time']} . what about {time} ?",
+    }
+    objections = [answers[fact] for fact in changed if fact in answers]
+    if plan.who not in (first, second, f"{first} and {second}"):
+        objections.insert(0, f"not i . {plan.who} can .")
+    if objections:
+        turns += [(second, " ".join(objections)), (first, rng.choice(("fine .", "yes .", "good idea .")))]
+    turns += [(second, rng.choice(("where ?", "fine . where ?", "yes . where ?"))), (first, f"at the {said['where']} .")]
+    if "where" in changed:
+        turns.append((second, f"the {said['where']} is closed . better at the {plan.where} ."))
+    elif rng.random() < 0.3:
+        turns.append((second, rng.choice(("good .", "see you .", "bye ."))))
     return " ".join(f"{who} : {what}" for who, what in turns)
 
 

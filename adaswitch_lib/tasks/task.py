@@ -19,7 +19,8 @@ class Task:
         load: `load(split, size, seed)` gives rows with `prompt`, `completion` and what `score` needs. Splits are
             "train", "validation" and "test", and share no problem.
         score: of one completion for its row: metric -> value.
-        max_prompt_tokens, max_new_tokens: no prompt or completion of the data is longer.
+        max_prompt_tokens, max_new_tokens: the lengths that it is meant for. All micro data fit; of real text a few rows
+            are longer.
         trained_as: the task whose students answer it; another one's for tasks without training of their own.
     """
 

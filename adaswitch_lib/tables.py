@@ -1,0 +1,101 @@
+"""The tables of the paper, from our results. One function a table: tidy data in, a frame to show out. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from adaswitch_lib.figures import LOOKS
+from adaswitch_lib.records import write_table
+from adaswitch_lib.statistics import holm, over_seeds, paired
+
+HEADLINE = {"micro_gsm": "accuracy", "micro_gsm_plus": "accuracy", "micro_dialog": "all_facts"}
+
+
+def final_scores(metrics: pd.DataFrame) -> pd.DataFrame:
+    """The headline metric of each task on its test split: columns task, method, label, seed, value."""
+    test = metrics[metrics.split == "test"]
+    return test[test.metric == test.task.map(HEADLINE)]
+
+
+def main_results(metrics: pd.DataFrame, reference: str = "adaswitch") -> pd.DataFrame:
+    """Table 1: test score of every method on every task, mean ± half of the 95 % interval over seeds.
+
+    A star marks the best method of a task where it beats every other with an interval of the paired difference that
+    excludes zero (Holm over the task); a dagger marks methods that differ from `reference`.
+
+    Args:
+        metrics: of `records.with_settings`.
+    """
+    scores = final_scores(metrics)
+    columns = {}
+    for task in (task for task in HEADLINE if task in set(scores.task)):
+        wide = scores[scores.task == task].pivot(index="seed", columns="method", values="value")
+        found = {method: over_seeds(wide[method].dropna()) for method in LOOKS if method in wide}
+        best = max(found, key=lambda method: found[method].mean)
+        alone = _differs(wide, best, [method for method in found if method != best])
+        other = _differs(wide, reference, [method for method in found if method != reference]) if reference in wide else {}
+        columns[LOOKS[task][2]] = {
+            method: f"{_plus_minus(interval)}{' *' if method == best and all(alone.values()) and alone else ''}"
+            f"{' †' if other.get(method) else ''}"
+            for method, interval in found.items()
+        }
+    table = pd.DataFrame(columns)
+    table = table.reindex([method for method in LOOKS if method in table.index])
+    return table.rename(index=lambda method: LOOKS[method][2]).rename_axis("method").fillna("–")
+
+
+def paired_differences(metrics: pd.DataFrame, reference: str = "adaswitch") -> pd.DataFrame:
+    """Claim C1: `reference` minus every other method, paired by seed, with Holm's correction over all rows."""
+    scores = final_scores(metrics)
+    lines = []
+    for task in (task for task in HEADLINE if task in set(scores.task)):
+        wide = scores[scores.task == task].pivot(index="seed", columns="method", values="value")
+        for method in (method for method in LOOKS if method in wide and method != reference and reference in wide):
+            both = wide[[reference, method]].dropna()
+            found = paired(both[reference], both[method])
+            lines.append({"task": task, "against": method, **found._asdict()})
+    table = pd.DataFrame(lines)
+    return table.assign(p_holm=holm(table.p)) if len(table) else table
+
+
+def cost(switches: pd.DataFrame, of: str = "kd") -> pd.DataFrame:
+    """Table 2: median seconds a step of each method in the runs, and how many steps of `of` and of on-policy KD that is."""
+    seconds = switches.groupby(["trained_on", "method"]).step_seconds.median().unstack(0)
+    seconds = seconds.reindex([method for method in LOOKS if method in seconds.index])
+    parts = [seconds.add_prefix("seconds, ")]
+    for name in (of, "onpolicy"):
+        if name in seconds.index:
+            parts.append((seconds / seconds.loc[name]).add_prefix(f"of {name}, "))
+    return pd.concat(parts, axis=1).rename_axis("method")
+
+
+def save(table: pd.DataFrame, folder: Path, name: str, caption: str, **settings) -> None:
+    """Write `<name>` as CSV, Markdown and LaTeX (booktabs)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_table(table.reset_index() if table.index.name else table, folder / f"{name}.csv", **settings)
+    (folder / f"{name}.md").write_text(f"{markdown(table)}\n\n{caption}\n", encoding="utf-8")
+    latex = table.to_latex(float_format="%.3f", caption=caption, escape=True).replace("†", r"$\dagger$").replace("±", r"$\pm$")
+    (folder / f"{name}.tex").write_text(latex, encoding="utf-8")
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The table in Markdown, numbers with three digits."""
+    shown = table.reset_index() if table.index.name else table
+    rows = [[f"{value:.3f}" if isinstance(value, float) else str(value) for value in row] for row in shown.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [list(map(str, shown.columns)), ["---"] * shown.shape[1], *rows])
+
+
+def _plus_minus(interval) -> str:
+    if interval.n < 2:
+        return f"{interval.mean:.3f}"
+    return f"{interval.mean:.3f} ± {interval.high - interval.mean:.3f}"
+
+
+def _differs(wide: pd.DataFrame, one: str, others: Sequence[str]) -> dict[str, bool]:
+    """For each other method: is the paired difference from `one` apart from zero, with Holm's correction?"""
+    pairs = [wide[[one, other]].dropna() for other in others]
+    corrected = holm([paired(pair[one], pair[other]).p for pair, other in zip(pairs, others, strict=True)])
+    return {other: p < 0.05 for other, p in zip(others, corrected, strict=True)}
