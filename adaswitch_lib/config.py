@@ -179,15 +179,16 @@ def teacher_digest(task: str) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()[:8] if file.is_file() else ""
 
 
+_BY_TASK = {"micro_dialog": {"start": SFTConfig(STUDENT, num_rows=1000, steps=120)}}
+"""Where tasks differ from each other: dialogues are solved within 200 steps of SFT, so their student starts after 120."""
+
 CHOICES_FILE = Path(__file__).with_name("choices.json")
 """Written by `choosing`: settings of a task and method that did best on validation data."""
 
 
 def _choices() -> dict[str, dict[str, Any]]:
-    if not CHOICES_FILE.is_file():
-        return {}
-    chosen = json.loads(CHOICES_FILE.read_text())
-    return {name: {key: _setting(key, value) for key, value in settings.items()} for name, settings in chosen.items()}
+    chosen = json.loads(CHOICES_FILE.read_text()) if CHOICES_FILE.is_file() else {}
+    return _BY_TASK | {name: {key: _setting(key, value) for key, value in settings.items()} for name, settings in chosen.items()}
 
 
 def _setting(name: str, value: Any) -> Any:
@@ -221,6 +222,7 @@ PRESETS: dict[str, Preset] = {
         replace(_MICRO, preset="choosing", steps=250, test_rows=0, traced_rows=0),
         description="candidates for the settings of micro, examined on validation data alone, with a seed of their own",
         seeds=(100,),
+        choices=_BY_TASK,
     ),
 }
 

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from helpers import write
@@ -58,9 +59,12 @@ def test_rule_on_a_stored_trace_is_the_rule(pair, prompts, traces):
     assert switch >= 0 and tried.loc[tried["source"] == "teacher", "pos"].min() == switch
 
 
-def test_what_draws_figures_does_not_load_torch():
-    code = "import sys, adaswitch_lib.figures, adaswitch_lib.records, adaswitch_lib.paths; print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+def test_what_draws_figures_does_not_load_torch_and_loads_fast():
+    modules = ", ".join(f"adaswitch_lib.{name}" for name in ("figures", "tables", "statistics", "records", "paths"))
+    code = f"import sys, time; start = time.process_time(); import {modules}; print('torch' in sys.modules, time.process_time() - start)"
+    torch_loaded, seconds = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert torch_loaded == "False"
+    assert float(seconds) <= 3  # 2 where nothing else runs
 
 
 def test_tables_are_written_whole_and_with_provenance(tmp_path):
@@ -84,3 +88,72 @@ def test_results_go_where_adaswitch_home_says(tmp_path, monkeypatch):
     (tmp_path / "adaswitch_lib").mkdir()
     monkeypatch.chdir(tmp_path / "notebooks")
     assert home() == tmp_path
+
+
+def test_every_method_and_micro_task_has_a_look():
+    from adaswitch_lib import METHODS
+    from adaswitch_lib.tasks import TASKS
+
+    assert all(figures.LOOKS[name][2] == method.label for name, method in METHODS.items())
+    assert {name for name in TASKS if name.startswith("micro")} <= figures.LOOKS.keys()
+    assert len({look[:2] for look in figures.LOOKS.values()}) >= len(METHODS)
+
+
+def test_curves_show_means_and_intervals_over_seeds():
+    table = pd.DataFrame(
+        [
+            {"method": method, "seed": seed, "step": step, "value": step / 100 + seed / 10}
+            for method in ("kd", "adaswitch")
+            for seed in (0, 1, 2)
+            for step in (0, 50, 100)
+        ]
+    )
+    _, ax = plt.subplots()
+    figures.over_training(table, ax, "value")
+    assert ax.get_legend_handles_labels()[1] == ["KD", "AdaSwitch"]
+    assert ax.lines[0].get_ydata().tolist() == pytest.approx([0.1, 0.6, 1.1])
+    assert len(ax.collections) == 2
+    figures.over_training(table[table.step > 0].assign(value=float("nan")), ax, "value")
+    plt.close()
+
+
+def test_steps_are_averaged_into_points_at_their_middle():
+    table = pd.DataFrame({"method": "kd", "seed": 0, "step": range(1, 201), "value": [0.0] * 100 + [1.0] * 100})
+    _, ax = plt.subplots()
+    figures.over_training(table, ax, "value", width=100)
+    assert ax.lines[0].get_xdata().tolist() == [50, 150] and ax.lines[0].get_ydata().tolist() == [0.0, 1.0]
+    plt.close()
+
+
+def test_divergence_is_counted_from_the_switch():
+    traces = pd.DataFrame(
+        {"step": 0, "seed": 0, "example": 0, "pos": range(6), "divergence": [0.1, 0.2, 0.3, 4.0, 1.0, 1.0], "switch_index": 3}
+    )
+    _, ax = plt.subplots()
+    figures.around_the_switch(traces, ax, [0], reach=2)
+    assert ax.lines[0].get_xdata().tolist() == [-2, -1, 0, 1, 2]
+    assert ax.lines[0].get_ydata()[2] == 4.0
+    plt.close()
+
+
+def test_bars_are_the_means_over_seeds():
+    table = pd.DataFrame({"method": ["kd", "kd", "sft"], "seed": [0, 1, 0], "value": [0.2, 0.4, 0.1]})
+    _, ax = plt.subplots()
+    figures.bars(table, ax)
+    assert [bar.get_height() for bar in ax.patches] == pytest.approx([0.1, 0.3])
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["SFT", "KD"]
+    plt.close()
+
+
+def test_cost_growth_has_a_panel_an_axis():
+    times = pd.DataFrame(
+        [
+            {"axis": axis, "value": value, "what": what, "seconds": value / 100}
+            for axis in ("max_new_tokens", "batch", "vocab")
+            for value in (8, 64)
+            for what in ("adaswitch", "on-policy")
+        ]
+    )
+    axes = figures.cost_growth(times)
+    assert [len(ax.lines) for ax in axes] == [2, 2, 2]
+    plt.close()

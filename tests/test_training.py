@@ -297,3 +297,13 @@ def test_rows_of_a_rollout_and_their_join():
     assert joined.source.tolist() == [[2, 2, 2], [2, 2, -1]]
     again = joined.rows([1, 0])
     assert again.completion_ids.tolist() == rollout.completion_ids.tolist()
+
+
+def test_all_methods_of_a_seed_see_the_same_rows_in_the_same_order(tmp_path):
+    orders = []
+    for name in ("sft", "kd", "adaswitch", "random"):
+        made = trainer(tmp_path, name, max_steps=7)  # three steps an epoch
+        made.train()
+        orders.append([rows.prompt_ids.tolist() for rows in made.written])
+    assert all(order == orders[0] for order in orders[1:])
+    assert orders[0][0] != orders[0][3]

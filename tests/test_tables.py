@@ -1,0 +1,70 @@
+"""Tables worked by hand, on results of a few lines."""
+
+import pandas as pd
+import pytest
+
+from adaswitch_lib import records, tables
+
+SCORES = {"adaswitch": [0.90, 0.92, 0.94], "kd": [0.80, 0.83, 0.84], "onpolicy": [0.89, 0.93, 0.93]}
+
+
+@pytest.fixture
+def metrics():
+    return pd.DataFrame(
+        [
+            {"task": "micro_gsm", "split": split, "metric": metric, "step": 500, "method": method, "seed": seed, "value": value}
+            for method, values in SCORES.items()
+            for seed, value in enumerate(values)
+            for split, metric in (("test", "accuracy"), ("validation", "accuracy"), ("test", "accuracy_steps"))
+        ]
+    )
+
+
+def test_the_main_table_by_hand(metrics):
+    table = tables.main_results(metrics)
+    assert table.index.tolist() == ["KD", "On-policy KD", "AdaSwitch"]
+    half = 4.302652729911275 * 0.02 / 3**0.5
+    assert table.loc["AdaSwitch", "micro GSM"] == f"0.920 ± {half:.3f}"  # not alone: on-policy is as good
+    assert table.loc["KD", "micro GSM"].endswith("†")
+
+
+def test_a_method_that_beats_all_others_has_a_star(metrics):
+    alone = metrics[metrics.method != "onpolicy"]
+    assert tables.main_results(alone).loc["AdaSwitch", "micro GSM"].endswith(" *")
+    one_seed = tables.main_results(metrics[metrics.seed == 0])
+    assert one_seed.loc["AdaSwitch", "micro GSM"] == "0.900"
+
+
+def test_differences_are_paired_by_seed_and_corrected(metrics):
+    found = tables.paired_differences(metrics).set_index("against")
+    assert found.loc["kd", "mean"] == pytest.approx(0.29 / 3)
+    assert found.loc["onpolicy", "mean"] == pytest.approx(0.01 / 3)
+    assert found.loc["kd", "p_holm"] == pytest.approx(2 * found.loc["kd", "p"])
+    missing = tables.paired_differences(metrics[~((metrics.method == "kd") & (metrics.seed == 2))]).set_index("against")
+    assert missing.loc["kd", "n"] == 2
+
+
+def test_cost_is_told_in_steps_of_other_methods():
+    lines = [("kd", 1.0), ("kd", 3.0), ("onpolicy", 4.0), ("adaswitch", 5.0)]
+    switches = pd.DataFrame([{"trained_on": "micro_gsm", "method": method, "step_seconds": value} for method, value in lines])
+    table = tables.cost(switches)
+    assert table.loc["adaswitch", "of kd, micro_gsm"] == 2.5 and table.loc["adaswitch", "of onpolicy, micro_gsm"] == 1.25
+
+
+def test_a_table_is_kept_as_csv_markdown_and_latex(metrics, tmp_path):
+    table = tables.main_results(metrics)
+    tables.save(table, tmp_path, "table_1", "A caption.", preset="test")
+    assert pd.read_csv(tmp_path / "table_1.csv")["method"].tolist() == table.index.tolist()
+    assert "| KD | 0.823" in (tmp_path / "table_1.md").read_text()
+    latex = (tmp_path / "table_1.tex").read_text()
+    assert r"\toprule" in latex and r"\pm" in latex and r"\caption{A caption.}" in latex
+    assert (tmp_path / "table_1.csv.provenance.json").exists()
+
+
+def test_tables_of_results_know_the_settings_of_their_runs(tmp_path):
+    runs = {"run": ["a", "b"], "task": "micro_gsm", "method": ["kd", "sft"], "label": ["KD", "SFT"], "seed": 0, "variant": ["", "wide"]}
+    records.write_table(pd.DataFrame(runs), tmp_path / "runs.csv")
+    records.write_table(pd.DataFrame({"run": ["a", "b"], "task": "micro_gsm_plus", "value": [1, 2]}), tmp_path / "metrics.csv")
+    found = records.with_settings(tmp_path, "metrics")
+    assert found[["task", "trained_on", "method", "value"]].values.tolist() == [["micro_gsm_plus", "micro_gsm", "kd", 1]]
+    assert set(records.with_settings(tmp_path, "metrics", variants=True).run) == {"a", "b"}
