@@ -153,7 +153,7 @@ _MICRO = RunConfig(
     method="",
     seed=0,
     teacher="",
-    start=SFTConfig(STUDENT, num_rows=1000, steps=300),
+    start=SFTConfig(STUDENT, num_rows=1000, steps=400),
     num_prompts=2048,
     steps=500,
     batch_size=64,
@@ -179,8 +179,8 @@ def teacher_digest(task: str) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()[:8] if file.is_file() else ""
 
 
-_BY_TASK = {"micro_dialog": {"start": SFTConfig(STUDENT, num_rows=1000, steps=120)}}
-"""Where tasks differ from each other: dialogues are solved within 200 steps of SFT, so their student starts after 120."""
+_BY_TASK = {"micro_dialog": {"start": SFTConfig(STUDENT, num_rows=1000, steps=140)}}
+"""Where tasks differ from each other: dialogues are solved within 200 steps of SFT, so their student starts after 140."""
 
 CHOICES_FILE = Path(__file__).with_name("choices.json")
 """Written by `choosing`: settings of a task and method that did best on validation data."""
