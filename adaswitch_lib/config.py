@@ -212,14 +212,14 @@ PRESETS: dict[str, Preset] = {
         description="a few steps of everything, for tests",
     ),
     "quick": Preset(
-        replace(_MICRO, preset="quick", steps=150, eval_every=50, validation_rows=100, test_rows=200),
+        replace(_MICRO, preset="quick", steps=150, batch_size=32, eval_every=30, validation_rows=100, test_rows=200),
         description="the core methods, one seed",
         methods=CORE_METHODS,
         choices=_choices(),
     ),
     "micro": Preset(_MICRO, description="the reference: every method, five seeds", seeds=(0, 1, 2, 3, 4), choices=_choices()),
     "choosing": Preset(
-        replace(_MICRO, preset="choosing", steps=250, test_rows=0, traced_rows=0),
+        replace(_MICRO, preset="choosing", steps=125, eval_every=25, test_rows=0, traced_rows=0),
         description="candidates for the settings of micro, examined on validation data alone, with a seed of their own",
         seeds=(100,),
         choices=_BY_TASK,

@@ -23,7 +23,7 @@ from trl.experimental.gkd import GKDConfig, GKDTrainer
 
 from adaswitch_lib import METHODS, PRESETS, DistillationTrainer
 from adaswitch_lib.experiments import student_start
-from adaswitch_lib.pretraining import arguments, load_teacher
+from adaswitch_lib.pretraining import arguments, load_teacher, quiet
 from adaswitch_lib.records import write_table
 from adaswitch_lib.tasks import TASKS
 from adaswitch_lib.training import encode_rows
@@ -86,14 +86,14 @@ def main() -> None:
     def student():
         return AutoModelForCausalLM.from_pretrained(chosen.student) if chosen.student else student_start(config)
 
-    def ours(name: str, folder: str, times: StepTimes):
+    def ours(name: str, folder: str):
         method = PRESETS["micro"].config(task.name, name, 0).resolve_method()
         settings = COMMON | {"max_steps": chosen.steps + 1, "max_new_tokens": task.max_new_tokens}
         for known in ("report_to", "disable_tqdm"):
             settings.pop(known)
-        return DistillationTrainer(student(), teacher, method, arguments(folder, 0, **settings), rows, tokenizer, callbacks=[times])
+        return DistillationTrainer(student(), teacher, method, arguments(folder, 0, **settings), rows, tokenizer)
 
-    def theirs(folder: str, times: StepTimes):
+    def theirs(folder: str):
         args = GKDConfig(
             output_dir=folder,
             seed=0,
@@ -110,14 +110,16 @@ def main() -> None:
             **COMMON,
         )
         collator = trl_collator(tokenizer.pad_token_id)
-        return GKDTrainer(student(), teacher, args, collator, train_dataset=rows, processing_class=tokenizer, callbacks=[times])
+        return GKDTrainer(student(), teacher, args, collator, train_dataset=rows, processing_class=tokenizer)
 
     seconds = []
     for turn in range(chosen.turns):
         for name in (*METHODS, "onpolicy, TRL"):
             times = StepTimes()
             with tempfile.TemporaryDirectory() as folder:
-                (theirs(folder, times) if name == "onpolicy, TRL" else ours(name, folder, times)).train()
+                trainer = theirs(folder) if name == "onpolicy, TRL" else ours(name, folder)
+                quiet(trainer, [times])
+                trainer.train()
             seconds += [{"method": name, "turn": turn, "seconds": value} for value in times.seconds]
     frame = pd.DataFrame(seconds)
     chosen.out.mkdir(parents=True, exist_ok=True)

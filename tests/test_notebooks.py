@@ -5,6 +5,9 @@ import nbformat
 import papermill
 import pytest
 
+from adaswitch_lib import METHODS
+from adaswitch_lib.records import read_table
+
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 every_notebook = pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
@@ -28,20 +31,73 @@ def test_every_parameter_that_make_passes_exists(file):
     assert set(passed) <= set(papermill.inspect_notebook(str(file)))
 
 
-@every_notebook
-def test_notebooks_run_headless(file, tmp_path, monkeypatch):
-    monkeypatch.setenv("ADASWITCH_HOME", str(tmp_path))
-    monkeypatch.delenv("MPLBACKEND")  # set for the other tests; a kernel that inherits it shows no figure
-    known = papermill.inspect_notebook(str(file))
-    small = {"pair": "tiny", "headless": True, "preset": "test", "max_new_tokens": 24}
-    parameters = {name: value for name, value in small.items() if name in known}
-    out = tmp_path / "out.ipynb"
-    papermill.execute_notebook(str(file), str(out), parameters=parameters, kernel_name="python3", progress_bar=False)
-    outputs = [output for cell in nbformat.read(out, 4).cells if cell.cell_type == "code" for output in cell.outputs]
+def run(name, out, **parameters):
+    """Execute a notebook as users do; returns the outputs of its cells."""
+    file = str(ROOT / "notebooks" / f"{name}.ipynb")
+    known = papermill.inspect_notebook(file)
+    parameters = {key: value for key, value in ({"headless": True} | parameters).items() if key in known}
+    papermill.execute_notebook(file, str(out), parameters=parameters, kernel_name="python3", progress_bar=False)
+    return [output for cell in nbformat.read(out, 4).cells if cell.cell_type == "code" for output in cell.outputs]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with the smoke preset's results, made by the notebook that makes results."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ADASWITCH_HOME", str(home))
+        patch.setenv("TQDM_DISABLE", "1")
+        outputs = run("02_train_students", home / "02.ipynb", preset="smoke")
     assert not any(output.get("name") == "stderr" for output in outputs)
-    if file.stem == "01_switching_rule":
-        assert {"figure_1.pdf", "figure_1.png", "figure_2.pdf", "figure_2.png"} <= {
-            f.name for f in (tmp_path / "figures/test").iterdir()
-        }
+    return home
+
+
+@pytest.fixture
+def inline(monkeypatch):
+    monkeypatch.delenv("MPLBACKEND")  # set for the other tests; a kernel that inherits it shows no figure
+
+
+@pytest.mark.parametrize("name", ["00_start_here", "01_switching_rule"])
+def test_notebooks_of_rollouts_run_headless(name, tmp_path, monkeypatch, inline):
+    monkeypatch.setenv("ADASWITCH_HOME", str(tmp_path))
+    outputs = run(name, tmp_path / "out.ipynb", pair="tiny", preset="test", max_new_tokens=24)
+    assert not any(output.get("name") == "stderr" for output in outputs)
+    if name == "01_switching_rule":
+        assert drawn(tmp_path / "figures" / "test") == {"figure_1", "figure_2"}
         assert (tmp_path / "results/test/traces.parquet").exists()
         assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
+
+
+def test_the_training_notebook_makes_every_method_on_every_task(trained):
+    runs = read_table(trained / "results" / "smoke", "runs")
+    assert sorted(runs.method.value_counts().items()) == sorted((name, 2) for name in METHODS)
+    assert not runs.collapsed.any()
+
+
+@pytest.mark.parametrize(
+    ("name", "figures"),
+    [
+        ("03_main_results", set()),
+        ("05_switch_rate", {"figure_4a"}),
+        ("06_kld_curves", {"figure_4b"}),
+        ("07_early_stage_validation", {"figure_5"}),
+        ("08_cost", {"step_seconds"}),
+    ],
+)
+def test_notebooks_of_results_run_headless(name, figures, trained, tmp_path, monkeypatch, inline):
+    monkeypatch.setenv("ADASWITCH_HOME", str(trained))
+    outputs = run(name, tmp_path / "out.ipynb", preset="smoke")
+    assert not any(output.get("name") == "stderr" for output in outputs)
+    before = drawn(trained / "figures" / "smoke") if figures else set()
+    assert figures <= before
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == len(figures)
+
+
+def test_every_notebook_is_run_by_a_test():
+    here = Path(__file__).read_text()
+    assert all(f'"{file.stem}"' in here for file in NOTEBOOKS)
+
+
+def drawn(folder):
+    """Names of the figures that are there both as PNG and as PDF."""
+    return {file.stem for file in folder.glob("*.png")} & {file.stem for file in folder.glob("*.pdf")}

@@ -62,7 +62,14 @@ def test_a_table_is_kept_as_csv_markdown_and_latex(metrics, tmp_path):
 
 
 def test_tables_of_results_know_the_settings_of_their_runs(tmp_path):
-    runs = {"run": ["a", "b"], "task": "micro_gsm", "method": ["kd", "sft"], "label": ["KD", "SFT"], "seed": 0, "variant": ["", "wide"]}
+    runs = {
+        "run": ["a", "b"],
+        "task": "micro_gsm",
+        "method": ["kd", "sft"],
+        "label": ["KD", "SFT"],
+        "seed": 0,
+        "variant": ["", "wide"],
+    }
     records.write_table(pd.DataFrame(runs), tmp_path / "runs.csv")
     records.write_table(pd.DataFrame({"run": ["a", "b"], "task": "micro_gsm_plus", "value": [1, 2]}), tmp_path / "metrics.csv")
     found = records.with_settings(tmp_path, "metrics")
