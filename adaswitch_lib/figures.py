@@ -125,13 +125,16 @@ def cost_growth(times: pd.DataFrame, axes: Sequence[Axes] | None = None) -> Sequ
     return axes
 
 
-def over_training(table: pd.DataFrame, ax: Axes, y: str, *, x: str = "step", by: str = "method", width: int = 1) -> Axes:
+def over_training(
+    table: pd.DataFrame, ax: Axes, y: str, *, x: str = "step", by: str = "method", width: int = 1, legend: int = 0
+) -> Axes:
     """Figures 4 and 5: a quantity over training, a line a method or task; with several seeds their mean and its 95 % interval.
 
     Args:
         table: columns seed, `x`, `y` and `by`.
         by: "method" or "trained_on".
         width: steps averaged into one point. NaN (no row switched) is left out.
+        legend: how many columns it has; 0: none.
     """
     table = table.dropna(subset=[y])
     if width > 1:
@@ -146,6 +149,8 @@ def over_training(table: pd.DataFrame, ax: Axes, y: str, *, x: str = "step", by:
             ax.fill_between(found.index, found.low, found.high, color=colour, alpha=0.18, lw=0)
         ax.set_xlabel("optimiser step")
         ax.margins(x=0.02)
+        if legend and ax.lines:
+            ax.legend(ncols=legend)
     return ax
 
 
@@ -169,9 +174,10 @@ def around_the_switch(traces: pd.DataFrame, ax: Axes, steps: Sequence[int], reac
                 marker="o",
                 label=f"step {step}",
             )
+        if ax.lines:
+            ax.legend()
         ax.axvline(0, color="0.6", lw=0.7, ls=":")
         ax.set(xlabel="token, counted from the switch", ylabel="KL(teacher ‖ student) [nats]", ylim=(0, None))
-        ax.legend()
     return ax
 
 
