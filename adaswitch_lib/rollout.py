@@ -88,6 +88,11 @@ class Rollout:
             taken[name] = taken[name][:, :width]
         return Rollout(**taken)
 
+    def by_length(self, size: int) -> list[Rollout]:
+        """All rows, the longest first, `size` at a time: rows of similar length together, with little padding."""
+        longest_first = self.attention_mask.sum(-1).argsort(descending=True, stable=True)
+        return [self.rows(part.tolist()) for part in longest_first.split(size)]
+
     @staticmethod
     def join(rollouts: Sequence[Rollout]) -> Rollout:
         """The rows of all, one after the other. Teacher's logits are kept only if all have them."""

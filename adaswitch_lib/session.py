@@ -8,7 +8,7 @@ text does not depend on the block size, only the number of passes does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import torch
@@ -28,13 +28,13 @@ class Group:
     rows: Tensor
     decoders: dict[Source, Decoder]
 
-    def select(self, keep: Tensor, drop: Tensor) -> Group:
-        """The rows where `keep` is true, less the last `drop[row]` tokens that the decoders were fed."""
+    def select(self, keep: Tensor, drop: Tensor, models: Collection[Source]) -> Group:
+        """The rows where `keep` is true, less the last `drop[row]` tokens that the decoders were fed, for these models."""
         cut = bool(drop[keep].any())
         if keep.all() and not cut:
             return self
         index = keep.nonzero()[:, 0]
-        decoders = {who: decoder.select(index, drop[index] if cut else None) for who, decoder in self.decoders.items()}
+        decoders = {who: self.decoders[who].select(index, drop[index] if cut else None) for who in models}
         return Group(self.rows[index], decoders)
 
 
@@ -123,9 +123,9 @@ class Session:
             drop = block.tokens.shape[1] - written
             leaves = taken & ~ended & hand_over
             if leaves.any():
-                left.append(group.select(leaves, drop))
+                left.append(group.select(leaves, drop, self._needed_to_continue))
             stays = ~ended & ~leaves
-            group = group.select(stays, drop) if stays.any() else None
+            group = group.select(stays, drop, group.decoders) if stays.any() else None
         return self._join(left)
 
     def real(self) -> Tensor:
@@ -248,8 +248,12 @@ class Session:
     def _join(self, groups: list[Group]) -> Group | None:
         if not groups:
             return None
-        wanted = [Source.STUDENT, Source.TEACHER] if self.request.record_divergence else [Source.TEACHER]
         return Group(
             torch.cat([group.rows for group in groups]),
-            {who: Decoder.join([group.decoders[who] for group in groups]) for who in wanted},
+            {who: Decoder.join([group.decoders[who] for group in groups]) for who in self._needed_to_continue},
         )
+
+    @property
+    def _needed_to_continue(self) -> list[Source]:
+        """The models of rows that the teacher writes to the end."""
+        return [Source.STUDENT, Source.TEACHER] if self.request.record_divergence else [Source.TEACHER]

@@ -20,6 +20,9 @@ from adaswitch_lib.methods import Method
 from adaswitch_lib.rollout import Rollout, Source
 from adaswitch_lib.tasks import encode_prompts
 
+ROWS_AT_ONCE = 16
+"""Rows of similar length that go through the models together in the loss, so that little of it is padding."""
+
 
 @dataclass
 class DistillationConfig(TrainingArguments):
@@ -155,22 +158,24 @@ class DistillationTrainer(Trainer):
         self, model, inputs: dict[str, Rollout], return_outputs: bool = False, num_items_in_batch: Tensor | None = None
     ):
         """Σ token loss / tokens of the whole optimiser batch."""
-        rollout = inputs["rollout"]
-        logits = completion_logits(model, rollout)
-        if self.method.loss == "nll":
-            loss = nll_loss(logits, rollout.completion_ids, rollout.completion_mask, num_items_in_batch)
-        else:
-            teacher_logits = rollout.teacher_logits
-            if teacher_logits is None:
-                with torch.no_grad():
-                    teacher_logits = completion_logits(self.teacher, rollout)
-            loss = distillation_loss(
-                teacher_logits, logits, rollout.completion_mask, self.method.loss, self.args.loss_temperature, num_items_in_batch
-            )
-        self._entropy += _entropy_sum(logits.detach(), rollout.completion_mask) / num_items_in_batch
+        loss = 0.0
+        for rollout in inputs["rollout"].by_length(ROWS_AT_ONCE):
+            logits = completion_logits(model, rollout)
+            loss = loss + self._loss_of(rollout, logits, num_items_in_batch)
+            self._entropy += _entropy_sum(logits.detach(), rollout.completion_mask) / num_items_in_batch
         # processes average their gradients, but each has its share of one sum
         loss = loss * self.accelerator.num_processes
-        return (loss, {"logits": logits}) if return_outputs else loss
+        return (loss, {}) if return_outputs else loss
+
+    def _loss_of(self, rollout: Rollout, logits: Tensor, num_tokens: Tensor) -> Tensor:
+        mask = rollout.completion_mask
+        if self.method.loss == "nll":
+            return nll_loss(logits, rollout.completion_ids, mask, num_tokens)
+        teacher_logits = rollout.teacher_logits
+        if teacher_logits is None:
+            with torch.no_grad():
+                teacher_logits = completion_logits(self.teacher, rollout)
+        return distillation_loss(teacher_logits, logits, mask, self.method.loss, self.args.loss_temperature, num_tokens)
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Examine the student; the metrics go to the log under `metric_key_prefix`."""

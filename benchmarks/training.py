@@ -8,6 +8,7 @@ The methods and TRL take turns, a few steps each. Numbers are ratios of medians 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import tempfile
 import time
@@ -18,12 +19,12 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 import pandas as pd
 import torch
 from transformers import AutoModelForCausalLM, TrainerCallback
-from transformers.utils import logging as transformers_logging
 from trl.experimental.gkd import GKDConfig, GKDTrainer
 
 from adaswitch_lib import METHODS, PRESETS, DistillationTrainer
 from adaswitch_lib.experiments import student_start
 from adaswitch_lib.pretraining import arguments, load_teacher, quiet
+from adaswitch_lib.progress import log_lines
 from adaswitch_lib.records import write_table
 from adaswitch_lib.tasks import TASKS
 from adaswitch_lib.training import encode_rows
@@ -73,11 +74,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12, help="timed steps in a turn")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--methods", nargs="*", choices=tuple(METHODS), default=tuple(METHODS))
     parser.add_argument("--student", type=Path, help="a folder with a student; default: the start of the micro preset")
     parser.add_argument("--out", type=Path, default=Path("results/bench"))
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    transformers_logging.set_verbosity_error()
+    log_lines(logging.WARNING)
     task = TASKS["micro_gsm"]
     teacher, tokenizer = load_teacher(task.name)
     config = PRESETS["micro"].config(task.name, "adaswitch", 0)
@@ -114,7 +116,7 @@ def main() -> None:
 
     seconds = []
     for turn in range(chosen.turns):
-        for name in (*METHODS, "onpolicy, TRL"):
+        for name in (*chosen.methods, "onpolicy, TRL"):
             times = StepTimes()
             with tempfile.TemporaryDirectory() as folder:
                 trainer = theirs(folder) if name == "onpolicy, TRL" else ours(name, folder)
