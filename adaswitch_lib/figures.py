@@ -125,6 +125,13 @@ def cost_growth(times: pd.DataFrame, axes: Sequence[Axes] | None = None) -> Sequ
     return axes
 
 
+def panels(rows: int, columns: int, height: float) -> np.ndarray:
+    """Empty axes [rows columns] in our style: a paper's column wide for one panel, its text width for several; inches high."""
+    with plt.style.context(STYLE):
+        _, axes = plt.subplots(rows, columns, figsize=(3.4 if columns == 1 else 7.0, height), squeeze=False)
+    return axes
+
+
 def over_training(
     table: pd.DataFrame, ax: Axes, y: str, *, x: str = "step", by: str = "method", width: int = 1, legend: int = 0
 ) -> Axes:
@@ -175,7 +182,7 @@ def around_the_switch(traces: pd.DataFrame, ax: Axes, steps: Sequence[int], reac
                 label=f"step {step}",
             )
         if ax.lines:
-            ax.legend()
+            ax.legend(loc="upper right", handlelength=1.2)
         ax.axvline(0, color="0.6", lw=0.7, ls=":")
         ax.set(xlabel="token, counted from the switch", ylabel="KL(teacher ‖ student) [nats]", ylim=(0, None))
     return ax
