@@ -125,10 +125,17 @@ def cost_growth(times: pd.DataFrame, axes: Sequence[Axes] | None = None) -> Sequ
     return axes
 
 
-def panels(rows: int, columns: int, height: float) -> np.ndarray:
-    """Empty axes [rows columns] in our style: a paper's column wide for one panel, its text width for several; inches high."""
+def panels(rows: int, columns: int, height: float, titles: Sequence[str] = ()) -> np.ndarray:
+    """Empty axes [rows columns] in our style: a paper's column wide for one panel, its text width for several.
+
+    Args:
+        height: of the figure, inches.
+        titles: of the panels in the first row, as keys of `LOOKS`; "" for none.
+    """
     with plt.style.context(STYLE):
         _, axes = plt.subplots(rows, columns, figsize=(3.4 if columns == 1 else 7.0, height), squeeze=False)
+        for ax, title in zip(axes[0], titles, strict=False):
+            ax.set_title(LOOKS[title][2] if title else "")
     return axes
 
 
