@@ -122,11 +122,14 @@ def test_a_grid_that_is_killed_ends_as_one_that_was_not(results, tmp_path, monke
     monkeypatch.setenv("ADASWITCH_HOME", str(tmp_path / "killed"))
     command = [sys.executable, "-m", "adaswitch_lib", "run", "--preset", "smoke", "--jobs", "1"]
     command += ["--task", "micro_dialog", "--method", "sft", "gkd", "--seed", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as in these tests; more would round otherwise
+    process = subprocess.Popen(
+        command, env=one_thread, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     time.sleep(random.uniform(5, 25))
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(command, env=one_thread, check=True, capture_output=True)
     for name, table in tables(results_dir("smoke")).items():
         pd.testing.assert_frame_equal(table, whole[name])
 

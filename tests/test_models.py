@@ -83,7 +83,7 @@ def test_what_cannot_be_loaded_says_what_to_do(monkeypatch):
 def test_smollm2_writes_the_same_rows_in_blocks_and_is_serialisable(tmp_path):
     assert sorted(set(SMOLLM2_DROP_ORDER)) == sorted(SMOLLM2_DROP_ORDER)
     pair = load_pair("smollm2")
-    assert pair.teacher.config.num_hidden_layers == 30 and pair.student.config.num_hidden_layers == 16
+    assert pair.teacher.config.num_hidden_layers == 30 and pair.student.config.num_hidden_layers == 12
     prompts = encode_prompts(pair.tokenizer, [sample_prompts("gsm8k")[0], sample_prompts("dialogue")[0]])
     rule = SwitchRule(multiplier=1.5, window=4, min_history=2)
     text = [write(AdaSwitch(rule), pair, prompts, max_new_tokens=12, block_size=size) for size in (1, 8)]
