@@ -2,7 +2,8 @@
 
 Each row draws its own uniforms, one a position for each writer, and turns them into tokens by
 inverse CDF. So what a row says depends on its seed and its prompt alone: not on the rows beside it,
-the batch size, the padding or the block size.
+the batch size, the padding or the block size; up to rounding, which decides between neighbours of
+probability 1e-7 and less.
 """
 
 from __future__ import annotations
