@@ -48,10 +48,10 @@ teachers: setup  ## Train the teachers of the micro tasks again, into the packag
 	export OMP_NUM_THREADS=1; $(BIN)/python -m adaswitch_lib teachers --task micro_gsm & other=$$!; \
 	$(BIN)/python -m adaswitch_lib teachers --task micro_dialog && wait $$other
 
-test: setup  ## All tests (3 minutes)
+test: setup  ## All tests (6 minutes)
 	$(BIN)/python -m pytest
 
-bench: setup  ## Speed and memory, as ratios in one run, into results/bench (20 minutes; wants a quiet machine)
+bench: setup  ## Speed and memory, as ratios in one run, into results/bench (half an hour or more; wants a quiet machine)
 	$(BIN)/python benchmarks/rollouts.py --scaling
 	$(BIN)/python benchmarks/training.py
 

@@ -1,6 +1,6 @@
 """Choose what the paper leaves open, on validation data, with the same budget for every method.
 
-Each method is tried with four settings, for half the steps of the reference run, with a seed that the
+Each method is tried with four settings, for the steps of the preset `choosing`, with a seed that the
 reference does not use; no test row is looked at. The controls take the settings of AdaSwitch, since they must differ
 from it in one thing alone.
 """
@@ -58,7 +58,7 @@ def choose(tasks: Sequence[str]) -> pd.DataFrame:
     """
     configs = candidate_configs(tasks)
     results = results_dir("choosing")
-    if missing := [config.id for config in configs if config.id not in finished(results)]:
+    if missing := {config.id for config in configs} - finished(results):
         raise ValueError(f"{len(missing)} candidates have not been run: python -m adaswitch_lib choose runs them.")
     metrics = read_table(results, "metrics")
     lines = []

@@ -111,7 +111,7 @@ class Preset:
         base: the settings of all runs; its task, method and seed are placeholders.
         methods, seeds: what "all" stands for.
         choices: settings of a task, or of a task and a method ("micro_gsm", "micro_gsm/kd"), chosen on validation.
-        description: what it is for, and how long it takes.
+        description: what it is for.
     """
 
     base: RunConfig

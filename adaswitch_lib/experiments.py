@@ -41,7 +41,8 @@ def run_all(configs: Sequence[RunConfig], jobs: int = 1) -> None:
     Raises:
         RuntimeError: at the end, if some failed; it names them. A student that collapsed is a result, not a failure.
     """
-    todo = [config for config in configs if config.id not in records.finished(results_dir(config.preset))]
+    done = {preset: records.finished(results_dir(preset)) for preset in {config.preset for config in configs}}
+    todo = [config for config in configs if config.id not in done[config.preset]]
     failed = {}
     threads = max(1, torch.get_num_threads() // jobs)
     level = logging.WARNING if watched() else logger.getEffectiveLevel()

@@ -20,7 +20,7 @@ TOKENIZER = micro_tokenizer()
 ROWS = encode_rows(TASKS["micro_gsm"].load("train", 48, 0), TOKENIZER)
 
 
-def trainer(folder, name="adaswitch", examine=None, student=None, settings=None, **changes):
+def trainer(folder, name="adaswitch", student=None, **changes):
     arguments_ = {
         "max_steps": 2,
         "per_device_train_batch_size": 16,
@@ -31,11 +31,10 @@ def trainer(folder, name="adaswitch", examine=None, student=None, settings=None,
     made = DistillationTrainer(
         student or new_model(ModelSize(1, 32), TOKENIZER, 1),
         new_model(ModelSize(2, 32), TOKENIZER, 0),
-        METHODS[name].with_settings(rule=SwitchRule(multiplier=1.2, window=4, min_history=2), initial=0.003, **(settings or {})),
+        METHODS[name].with_settings(rule=SwitchRule(multiplier=1.2, window=4, min_history=2), initial=0.003),
         arguments(folder, 0, **(arguments_ | changes)),
         ROWS,
         TOKENIZER,
-        examine,
     )
     made.written = []
     write = made.write
