@@ -11,7 +11,7 @@ _HOME = {
     "generation": (
         "generate Policy OnPolicy OffPolicy AdaSwitch StopAtSwitch RandomSwitch FixedSwitch SpeculativeKD PerTokenSwitch".split()
     ),
-    "config": "PRESETS".split(),
+    "presets": "PRESETS".split(),
     "experiments": "run run_all".split(),
     "losses": "completion_logits distillation_loss nll_loss".split(),
     "methods": "METHODS Method".split(),

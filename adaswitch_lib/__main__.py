@@ -7,9 +7,10 @@ import os
 import sys
 
 from adaswitch_lib.choosing import candidate_configs, choose
-from adaswitch_lib.config import PRESETS, TEACHERS, RunConfig, preset
+from adaswitch_lib.config import RunConfig
 from adaswitch_lib.experiments import run_all
 from adaswitch_lib.paths import results_dir
+from adaswitch_lib.presets import PRESETS, TEACHERS, preset
 from adaswitch_lib.pretraining import SHIPPED, train_teacher
 from adaswitch_lib.progress import StepBar, log_lines
 from adaswitch_lib.records import finished
@@ -25,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
         command.add_argument("--task", nargs="+", default=["all"], help="names, or all")
         command.add_argument("--method", nargs="+", default=["all"], help="names, or all")
         command.add_argument("--seed", nargs="+", default=["all"], help="numbers, or all")
+        command.add_argument("--study", nargs="+", default=[], help="runs beside the grid instead of it: names, or all")
         if name == "run":
             command.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time (default: one a core)")
     command = commands.add_parser("choose", help="try settings on validation data and keep the best of each method")
@@ -50,7 +52,11 @@ def _configs(chosen: argparse.Namespace) -> list[RunConfig]:
         seeds = of.seeds if "all" in chosen.seed else [int(seed) for seed in chosen.seed]
     except ValueError:
         raise ValueError(f"seeds are whole numbers or all, got {' '.join(chosen.seed)}.") from None
-    return of.configs(tasks, methods, seeds)
+    if not chosen.study:
+        return of.configs(tasks, methods, seeds)
+    runs = [run for name in (of.studies if "all" in chosen.study else chosen.study) for run in of.study(name)]
+    every_method = "all" in chosen.method
+    return [run for run in runs if run.task in tasks and run.seed in seeds and (every_method or run.method in methods)]
 
 
 def _run(chosen: argparse.Namespace) -> None:

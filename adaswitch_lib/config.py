@@ -1,11 +1,11 @@
-"""One dial: presets, and the frozen config of each run in them."""
+"""The frozen config of each run, and presets, which say what runs there are."""
 
 from __future__ import annotations
 
 import hashlib
-import json
+import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from adaswitch_lib.methods import METHODS, Method, method
 from adaswitch_lib.records import digest
 from adaswitch_lib.switching import SwitchRule
 
-CORE_METHODS = ("sft", "seqkd", "kd", "onpolicy", "skd", "adaswitch")
 TRAINED_TASKS = ("micro_gsm", "micro_dialog")
 """Tasks that a student learns; micro_gsm_plus is answered by the students of micro_gsm."""
 
@@ -62,7 +61,7 @@ class RunConfig:
         rule, top_k, initial, decay, fraction, divergence: of the policies that have such a setting. `divergence` is
             the one that the switch looks at.
         loss: the divergence to learn by; None: the method's own.
-        variant: a name for a run that differs from the preset, "" for those that do not.
+        variant: of a run that differs from the grid's, the study and its name there; "" for those of the grid.
     """
 
     preset: str
@@ -102,6 +101,25 @@ class RunConfig:
             settings["loss"] = self.loss
         return method(self.method).with_settings(**settings)
 
+    def changed(self, **settings: Any) -> RunConfig:
+        """The same run with other settings; those of its rule (multiplier, window, min_history, floor) by their own names."""
+        rule = {field.name: settings.pop(field.name) for field in fields(SwitchRule) if field.name in settings}
+        return replace(self, rule=replace(self.rule, **rule), **settings)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Runs that differ in a few settings from those of the grid, each from the one of the same task, method and seed.
+
+    Attributes:
+        variants: name -> what differs, as in `RunConfig.changed`.
+    """
+
+    variants: Mapping[str, Mapping[str, Any]]
+    methods: tuple[str, ...] = ("adaswitch",)
+    tasks: tuple[str, ...] = ("micro_gsm",)
+    seeds: tuple[int, ...] = (0,)
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -110,6 +128,7 @@ class Preset:
     Attributes:
         base: the settings of all runs; its task, method and seed are placeholders.
         methods, seeds: what "all" stands for.
+        studies: name -> runs beside the grid.
         choices: settings of a task, or of a task and a method ("micro_gsm", "micro_gsm/kd"), chosen on validation.
         description: what it is for.
     """
@@ -119,6 +138,7 @@ class Preset:
     methods: tuple[str, ...] = tuple(METHODS)
     seeds: tuple[int, ...] = (0,)
     tasks: tuple[str, ...] = TRAINED_TASKS
+    studies: Mapping[str, Study] = field(default_factory=dict)
     choices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def config(self, task: str, method_name: str, seed: int, **changes: Any) -> RunConfig:
@@ -133,41 +153,34 @@ class Preset:
             raise ValueError(f"unknown task {task!r}: use one of {', '.join(self.tasks)}, micro_gsm_plus.")
         chosen = {**self.choices.get(task, {}), **self.choices.get(f"{task}/{method_name}", {})}
         named = {"task": task, "method": method_name, "seed": seed, "teacher": teacher_digest(task)}
-        return replace(self.base, **(chosen | changes | named))
+        return self.base.changed(**(chosen | changes | named))
 
     def configs(self, tasks: Iterable[str], methods: Iterable[str], seeds: Iterable[int]) -> list[RunConfig]:
-        """All runs of these, seed by seed, so that the first seed is complete first; each once."""
+        """The grid: all runs of these, seed by seed, so that the first seed is complete first; each once."""
         tasks, methods = list(tasks), list(methods)
         return list(dict.fromkeys(self.config(task, name, seed) for seed in seeds for name in methods for task in tasks))
 
+    def study(self, name: str) -> list[RunConfig]:
+        """The runs of one of `studies`, seed by seed.
 
-STUDENT = ModelSize(layers=2, width=128)
-TEACHERS = {
-    "micro_gsm": SFTConfig(ModelSize(layers=4, width=128), num_rows=200_000, steps=3000),
-    "micro_dialog": SFTConfig(ModelSize(layers=4, width=128), num_rows=60_000, steps=900),
-}
+        Raises:
+            ValueError: for an unknown study.
+        """
+        if name not in self.studies:
+            raise ValueError(f"unknown study {name!r}: {self.base.preset} has {', '.join(self.studies) or 'none'}.")
+        of = self.studies[name]
+        runs = []
+        for seed, variant, method_name, task in itertools.product(of.seeds, of.variants, of.methods, of.tasks):
+            plain = self.config(task, method_name, seed)
+            other = plain.changed(**of.variants[variant])
+            runs.append(plain if other == plain else other.changed(variant=f"{name}.{variant}"))  # no run is made twice
+        return list(dict.fromkeys(runs))
 
-_MICRO = RunConfig(
-    preset="micro",
-    task="",
-    method="",
-    seed=0,
-    teacher="",
-    start=SFTConfig(STUDENT, num_rows=1000, steps=400),
-    num_prompts=2048,
-    steps=500,
-    batch_size=64,
-    learning_rate=2e-3,
-    eval_every=50,
-    validation_rows=200,
-    test_rows=500,
-    traced_rows=16,
-    rule=SwitchRule(multiplier=3.0, window=8, min_history=4, floor=1.0),
-    top_k=5,
-    initial=0.3,
-    decay=0.02,
-    fraction=0.3,
-)
+    def everything(self) -> list[RunConfig]:
+        """The grid, then all studies."""
+        grid = self.configs(self.tasks, self.methods, self.seeds)
+        return list(dict.fromkeys(grid + [run for name in self.studies for run in self.study(name)]))
+
 
 SHIPPED = Path(__file__).parent / "teachers"
 """The teachers of the micro tasks, a folder each."""
@@ -177,62 +190,3 @@ def teacher_digest(task: str) -> str:
     """The first eight hexadecimal digits of the SHA-256 of the shipped teacher's weights; "" where there is none."""
     file = SHIPPED / task / "model.safetensors"
     return hashlib.sha256(file.read_bytes()).hexdigest()[:8] if file.is_file() else ""
-
-
-_BY_TASK = {"micro_dialog": {"start": SFTConfig(STUDENT, num_rows=1000, steps=140)}}
-"""Where tasks differ from each other: dialogues are solved within 200 steps of SFT, so their student starts after 140."""
-
-CHOICES_FILE = Path(__file__).with_name("choices.json")
-"""Written by `choosing`: settings of a task and method that did best on validation data."""
-
-
-def _choices() -> dict[str, dict[str, Any]]:
-    chosen = json.loads(CHOICES_FILE.read_text()) if CHOICES_FILE.is_file() else {}
-    return _BY_TASK | {name: {key: _setting(key, value) for key, value in settings.items()} for name, settings in chosen.items()}
-
-
-def _setting(name: str, value: Any) -> Any:
-    return SwitchRule(**value) if name == "rule" else value
-
-
-PRESETS: dict[str, Preset] = {
-    "smoke": Preset(
-        replace(
-            _MICRO,
-            preset="smoke",
-            start=SFTConfig(STUDENT, num_rows=200, steps=4, batch_size=16),
-            num_prompts=64,
-            steps=3,
-            batch_size=16,
-            eval_every=3,
-            validation_rows=16,
-            test_rows=32,
-            traced_rows=2,
-        ),
-        description="a few steps of everything, for tests",
-    ),
-    "quick": Preset(
-        replace(_MICRO, preset="quick", steps=150, batch_size=32, eval_every=30, validation_rows=100, test_rows=200),
-        description="the core methods, one seed",
-        methods=CORE_METHODS,
-        choices=_choices(),
-    ),
-    "micro": Preset(_MICRO, description="the reference: every method, five seeds", seeds=(0, 1, 2, 3, 4), choices=_choices()),
-    "choosing": Preset(
-        replace(_MICRO, preset="choosing", steps=125, eval_every=25, test_rows=0, traced_rows=0),
-        description="candidates for the settings of micro, examined on validation data alone, with a seed of their own",
-        seeds=(100,),
-        choices=_BY_TASK,
-    ),
-}
-
-
-def preset(name: str) -> Preset:
-    """The preset of that name.
-
-    Raises:
-        ValueError: if there is none; the message lists those there are.
-    """
-    if name not in PRESETS:
-        raise ValueError(f"unknown preset {name!r}: use one of {', '.join(PRESETS)}.")
-    return PRESETS[name]

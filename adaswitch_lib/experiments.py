@@ -146,7 +146,7 @@ def _tables(config: RunConfig, work: Path) -> dict[str, pd.DataFrame]:
     traces = sorted(work.glob("trace-*.parquet"))
     history = pd.DataFrame(trainer.state.log_history)
     settings = pd.json_normalize(asdict(config))
-    settings = settings.assign(label=method.label, collapsed=collapsed, train_seconds=history.step_seconds.sum())
+    settings = settings.assign(label=method.label, loss=method.loss, collapsed=collapsed, train_seconds=history.step_seconds.sum())
     settings = settings.assign(threads=torch.get_num_threads(), **records.versions())
     return {
         "runs": settings,

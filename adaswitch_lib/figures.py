@@ -15,35 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
+from adaswitch_lib.looks import COLOURS, LINES, LOOKS, STYLE
 from adaswitch_lib.statistics import over_seeds
-
-STYLE = str(Path(__file__).with_name("adaswitch.mplstyle"))
-
-COLOURS = {"student": "#0072B2", "teacher": "#D55E00"}
-"""Of the writers: blue and vermilion of the Okabe-Ito palette, told apart by the colour-blind, too."""
-
-LOOKS = {
-    "sft": ("#56B4E9", "v", "SFT"),
-    "seqkd": ("#009E73", "^", "SeqKD"),
-    "kd": ("#E69F00", "s", "KD"),
-    "offpolicy": ("#CC79A7", "<", "Off-policy KD"),
-    "onpolicy": ("#0072B2", "o", "On-policy KD"),
-    "gkd": ("#5D3A9B", "P", "GKD"),
-    "imitkd": ("#882255", "X", "ImitKD"),
-    "skd": ("#117733", "D", "SKD"),
-    "switch": ("#999933", ">", "SWITCH"),
-    "adaswitch": ("#D55E00", "*", "AdaSwitch"),
-    "random": ("#555555", "h", "Random switch"),
-    "stop": ("#888888", "d", "Stop at switch"),
-    "fixed": ("#BBBBBB", "p", "Fixed switch"),
-    "micro_gsm": ("#0072B2", "o", "micro GSM"),
-    "micro_gsm_plus": ("#009E73", "^", "micro GSM-Plus"),
-    "micro_dialog": ("#D55E00", "s", "micro dialogues"),
-}
-"""Colour, marker and label of every method and task, the same in all figures; the controls are grey."""
-
-LINES = ("#000000", "#E69F00", "#0072B2", "#D55E00", "#009E73")
-"""Of curves that are neither writers nor methods: five of the Okabe-Ito palette."""
 
 _LINE = 118
 """Characters in a line of figure 1, at the text width of a paper."""
@@ -214,6 +187,50 @@ def bars(table: pd.DataFrame, ax: Axes, y: str = "value") -> Axes:
                 )
         ax.set_xticks(range(len(names)), [LOOKS[name][2] for name in names], rotation=45, ha="right", rotation_mode="anchor")
         ax.set_ylim(0, None)
+    return ax
+
+
+def by_setting(table: pd.DataFrame, ax: Axes, x: str, y: str = "value", legend: int = 0) -> Axes:
+    """Figure 3: a score against a setting that has names, a line of marks a method, with 95 % intervals over seeds.
+
+    Args:
+        table: columns method, seed, `x` and `y`; the names are drawn in the order in which they come.
+        legend: how many columns it has; 0: none.
+    """
+    names = list(dict.fromkeys(table[x]))
+    methods = [name for name in LOOKS if name in set(table.method)]
+    with plt.style.context(STYLE):
+        for i, method in enumerate(methods):
+            colour, marker, label = LOOKS[method]
+            place = np.arange(len(names)) + 0.12 * (i - (len(methods) - 1) / 2)
+            found = pd.DataFrame([over_seeds(table.loc[(table.method == method) & (table[x] == name), y]) for name in names])
+            ax.plot(place, found["mean"], color=colour, marker=marker, lw=0.7, label=label)
+            ax.vlines(place, found.low, found.high, color=colour, lw=0.9)
+        ax.set_xticks(range(len(names)), names, rotation=30, ha="right", rotation_mode="anchor")
+        ax.margins(x=0.08)
+        if legend:
+            ax.legend(ncols=legend)
+    return ax
+
+
+def heatmap(table: pd.DataFrame, ax: Axes, x: str, y: str, value: str = "value") -> Axes:
+    """A score by two settings, its mean over seeds written into each cell; grey where nothing was run.
+
+    Args:
+        table: columns `x`, `y` and `value`, a row a run.
+    """
+    cells = table.pivot_table(index=y, columns=x, values=value, aggfunc="mean")
+    middle = (np.nanmin(cells) + np.nanmax(cells)) / 2
+    with plt.style.context(STYLE):
+        ax.set_facecolor("0.9")
+        ax.imshow(cells, cmap="cividis", aspect="auto", origin="lower")
+        for (row, column), score in np.ndenumerate(cells.to_numpy()):
+            if not np.isnan(score):
+                ax.text(column, row, f"{score:.3f}", ha="center", va="center", color="white" if score <= middle else "black")
+        ax.set_xticks(range(cells.shape[1]), [f"{name:g}" for name in cells.columns])
+        ax.set_yticks(range(cells.shape[0]), [f"{name:g}" for name in cells.index])
+        ax.spines[:].set_visible(False)
+        ax.tick_params(length=0)
     return ax
 
 

@@ -16,8 +16,8 @@ from transformers import PreTrainedModel
 from adaswitch_lib.divergence import divergence_function
 from adaswitch_lib.rollout import Rollout
 
-CHUNK_ELEMENTS = 2**20
-"""Largest [tokens × vocab] block that a loss holds in float32; 4 MB a tensor, of which it needs about ten."""
+CHUNK_ELEMENTS = 2**18
+"""Largest [tokens × vocab] block that a loss holds in float32; 1 MB a tensor, of which it needs about ten."""
 
 
 def completion_logits(model: PreTrainedModel, rollout: Rollout) -> Tensor:

@@ -25,9 +25,10 @@ from transformers import (
     TrainerState,
 )
 
-from adaswitch_lib.config import SHIPPED, TEACHERS, ModelSize, SFTConfig
+from adaswitch_lib.config import SHIPPED, ModelSize, SFTConfig
 from adaswitch_lib.evaluation import examine
 from adaswitch_lib.methods import METHODS
+from adaswitch_lib.presets import TEACHERS
 from adaswitch_lib.tasks import TASKS, TEACHER_ROWS, micro_tokenizer
 from adaswitch_lib.training import DistillationConfig, DistillationTrainer, encode_rows
 

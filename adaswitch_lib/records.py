@@ -73,17 +73,37 @@ def read_table(results: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(file, keep_default_na=True) if file.suffix == ".csv" else pd.read_parquet(file)
 
 
-def with_settings(results: Path, name: str, *, variants: bool = False) -> pd.DataFrame:
+def with_settings(results: Path, name: str, study: str | None = None) -> pd.DataFrame:
     """A table with the columns method, label, seed and trained_on (the task) of its runs.
 
     Args:
-        variants: keep runs that differ from the preset (a sweep's), with the columns of `runs.csv` in full.
+        study: None: the runs of the grid. Else those of a study and the grid's runs that they are paired with (same task,
+            method and seed), with all columns of `runs.csv`; where a name is in both tables, that of `runs.csv`
+            ends in `_of_run`.
+
+    Raises:
+        ValueError: if the grid was made by two versions of the preset, so that its methods cannot be compared.
     """
     runs = read_table(results, "runs").rename(columns={"task": "trained_on"})
     runs["variant"] = runs.variant.fillna("")
-    if not variants:
-        runs = runs.loc[runs.variant == "", ["run", "method", "label", "seed", "trained_on"]]
+    grid = runs[runs.variant == ""]
+    for task, some in grid.groupby("trained_on"):
+        if mixed := [column for column in SAME_IN_A_GRID if some[column].nunique() > 1]:
+            raise ValueError(
+                f"runs of {task} in {results} differ in {', '.join(mixed)}: some are of an older preset; "
+                f"`python -m adaswitch_lib run --preset {results.name}` makes them again."
+            )
+    if study is None:
+        runs = grid[["run", "method", "label", "seed", "trained_on"]]
+    else:
+        others = runs[runs.variant.str.startswith(f"{study}.")]
+        pairs = ["trained_on", "method", "seed"]
+        runs = pd.concat([grid.merge(others[pairs].drop_duplicates(), on=pairs), others])
     return read_table(results, name).merge(runs, on="run", suffixes=("", "_of_run"))
+
+
+SAME_IN_A_GRID = ("teacher", "start.steps", "num_prompts", "steps", "batch_size")
+"""Settings in which runs of one task must agree."""
 
 
 def finished(results: Path) -> set[str]:
@@ -92,15 +112,19 @@ def finished(results: Path) -> set[str]:
 
 
 def add_run(results: Path, run: str, tables: dict[str, pd.DataFrame]) -> None:
-    """Add the rows of one run to the preset's tables; several processes may do so at once."""
+    """Add the rows of one run to the preset's tables; several processes may do so at once.
+
+    They replace those of an older run of the same name: of another version of the preset, or of a try that was killed
+    between two tables.
+    """
     with FileLock(results / "work" / "tables.lock"):
         for name, file in TABLES.items():
             new = tables[name].copy()
             new.insert(0, "run", run)
             if (results / file).is_file():
                 old = read_table(results, name)
-                # rows of this run are there if an earlier try was killed between two tables
-                new = pd.concat([old[old.run != run], new]).sort_values("run", kind="stable")
+                same_name = old.run.str.rsplit("-", n=1).str[0] == run.rsplit("-", 1)[0]
+                new = pd.concat([old[~same_name], new]).sort_values("run", kind="stable")
             write_table(new, results / file, preset=results.name)
 
 

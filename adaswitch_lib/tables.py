@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from adaswitch_lib.figures import LOOKS
+from adaswitch_lib.looks import LOOKS
 from adaswitch_lib.records import write_table
 from adaswitch_lib.statistics import holm, over_seeds, paired
 
@@ -73,11 +73,16 @@ def cost(switches: pd.DataFrame, of: str = "kd") -> pd.DataFrame:
 
 
 def save(table: pd.DataFrame, folder: Path, name: str, caption: str, **settings) -> None:
-    """Write `<name>` as CSV, Markdown and LaTeX (booktabs)."""
+    """Write `<name>` as CSV, Markdown and LaTeX (booktabs); in the latter two, what has a star is bold."""
     folder.mkdir(parents=True, exist_ok=True)
+    starred = table.map(lambda cell: str(cell).split(" †")[0].endswith(" *"))
     write_table(table.reset_index() if table.index.name else table, folder / f"{name}.csv", **settings)
-    (folder / f"{name}.md").write_text(f"{markdown(table)}\n\n{caption}\n", encoding="utf-8")
-    latex = table.to_latex(float_format="%.3f", caption=caption, escape=True).replace("†", r"$\dagger$").replace("±", r"$\pm$")
+    (folder / f"{name}.md").write_text(
+        f"{markdown(table.mask(starred, '**' + table.astype(str) + '**'))}\n\n{caption}\n", encoding="utf-8"
+    )
+    latex = table.mask(starred, "BOLD" + table.astype(str) + "END").to_latex(float_format="%.3f", caption=caption, escape=True)
+    for mark, command in {"†": r"$\dagger$", "±": r"$\pm$", "BOLD": r"\textbf{", "END": "}"}.items():
+        latex = latex.replace(mark, command)
     (folder / f"{name}.tex").write_text(latex, encoding="utf-8")
 
 

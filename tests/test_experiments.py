@@ -14,8 +14,8 @@ from filelock import FileLock
 
 from adaswitch_lib import PRESETS, DistillationTrainer, experiments, records, run, run_all
 from adaswitch_lib.__main__ import main
-from adaswitch_lib.config import preset
 from adaswitch_lib.paths import results_dir
+from adaswitch_lib.presets import preset
 from adaswitch_lib.pretraining import load_teacher
 
 SMOKE = PRESETS["smoke"]

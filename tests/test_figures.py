@@ -8,6 +8,7 @@ import pytest
 from helpers import write
 
 from adaswitch_lib import AdaSwitch, OnPolicy, SwitchRule, figures, first_switch
+from adaswitch_lib.looks import LOOKS
 from adaswitch_lib.paths import figures_dir, home, results_dir
 from adaswitch_lib.records import write_table
 from adaswitch_lib.widgets import coloured_tokens, rule_on_trace
@@ -95,9 +96,9 @@ def test_every_method_and_micro_task_has_a_look():
     from adaswitch_lib import METHODS
     from adaswitch_lib.tasks import TASKS
 
-    assert all(figures.LOOKS[name][2] == method.label for name, method in METHODS.items())
-    assert {name for name in TASKS if name.startswith("micro")} <= figures.LOOKS.keys()
-    assert len({look[:2] for look in figures.LOOKS.values()}) >= len(METHODS)
+    assert all(LOOKS[name][2] == method.label for name, method in METHODS.items())
+    assert {name for name in TASKS if name.startswith("micro")} <= LOOKS.keys()
+    assert len({look[:2] for look in LOOKS.values()}) >= len(METHODS)
 
 
 def test_curves_show_means_and_intervals_over_seeds():

@@ -58,6 +58,14 @@ def test_a_table_is_kept_as_csv_markdown_and_latex(metrics, tmp_path):
     assert "| KD | 0.823" in (tmp_path / "table_1.md").read_text()
     latex = (tmp_path / "table_1.tex").read_text()
     assert r"\toprule" in latex and r"\pm" in latex and r"\caption{A caption.}" in latex
+    assert r"\textbf" not in latex and "**" not in (tmp_path / "table_1.md").read_text()
+
+
+def test_the_best_is_bold_where_it_is_alone(metrics, tmp_path):
+    table = tables.main_results(metrics[metrics.method != "onpolicy"])
+    tables.save(table, tmp_path, "table_1", "A caption.", preset="test")
+    assert f"| AdaSwitch | **{table.loc['AdaSwitch', 'micro GSM']}** |" in (tmp_path / "table_1.md").read_text()
+    assert (tmp_path / "table_1.tex").read_text().count(r"\textbf{0.920 $\pm$ 0.050 *}") == 1
     assert (tmp_path / "table_1.csv.provenance.json").exists()
 
 

@@ -1,0 +1,33 @@
+"""One style for all figures: every method, task and writer has its colour, marker and label. No torch, no matplotlib."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+STYLE = str(Path(__file__).with_name("adaswitch.mplstyle"))
+
+COLOURS = {"student": "#0072B2", "teacher": "#D55E00"}
+"""Of the writers: blue and vermilion of the Okabe-Ito palette, told apart by the colour-blind, too."""
+
+LOOKS = {
+    "sft": ("#56B4E9", "v", "SFT"),
+    "seqkd": ("#009E73", "^", "SeqKD"),
+    "kd": ("#E69F00", "s", "KD"),
+    "offpolicy": ("#CC79A7", "<", "Off-policy KD"),
+    "onpolicy": ("#0072B2", "o", "On-policy KD"),
+    "gkd": ("#5D3A9B", "P", "GKD"),
+    "imitkd": ("#882255", "X", "ImitKD"),
+    "skd": ("#117733", "D", "SKD"),
+    "switch": ("#999933", ">", "SWITCH"),
+    "adaswitch": ("#D55E00", "*", "AdaSwitch"),
+    "random": ("#555555", "h", "Random switch"),
+    "stop": ("#888888", "d", "Stop at switch"),
+    "fixed": ("#BBBBBB", "p", "Fixed switch"),
+    "micro_gsm": ("#0072B2", "o", "micro GSM"),
+    "micro_gsm_plus": ("#009E73", "^", "micro GSM-Plus"),
+    "micro_dialog": ("#D55E00", "s", "micro dialogues"),
+}
+"""Colour, marker and label of every method and task, the same in all figures; the controls are grey."""
+
+LINES = ("#000000", "#E69F00", "#0072B2", "#D55E00", "#009E73")
+"""Of curves that are neither writers nor methods: five of the Okabe-Ito palette."""
