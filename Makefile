@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 PRESET ?= quick
 OUT := results/quickstart/executed
 RUN := results/$(PRESET)/executed
-DRAWN := 03_main_results 05_switch_rate 06_kld_curves 07_early_stage_validation 08_cost
+DRAWN := 03_main_results 04_metric_comparison 05_switch_rate 06_kld_curves 07_early_stage_validation 08_cost \
+	09_sensitivity 10_controls
 PAPERMILL := TQDM_DISABLE=1 $(BIN)/papermill -k python3 --no-progress-bar --log-level WARNING -p headless True
 
-.PHONY: help setup quickstart reproduce teachers test bench lint lab clean
+.PHONY: help setup quickstart reproduce figures teachers test bench lint lab badges clean
 
 help:  ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -31,16 +32,23 @@ $(OUT)/%.ipynb: notebooks/%.ipynb $(wildcard adaswitch_lib/*.py adaswitch_lib/*/
 	$(PAPERMILL) $< $@.tmp.ipynb
 	mv $@.tmp.ipynb $@
 
-reproduce: quickstart $(DRAWN:%=$(RUN)/%.ipynb)  ## Train the students of PRESET (default quick) and draw its tables and figures (15 minutes)
+reproduce: quickstart $(DRAWN:%=$(RUN)/%.ipynb)  ## Train the students of PRESET (default quick), draw all tables and figures (15 minutes; -j2 helps)
+	@echo "figures/$(PRESET), results/$(PRESET)/tables; executed notebooks in $(RUN)"
+
+figures: setup $(DRAWN:%=$(RUN)/%.ipynb)  ## Draw them again from the results of PRESET that are there (1 minute, no training)
 	@echo "figures/$(PRESET), results/$(PRESET)/tables; executed notebooks in $(RUN)"
 
 # The one that trains; runs that are done are skipped, so that it may be called again and again.
-$(RUN)/02_train_students.ipynb: notebooks/02_train_students.ipynb $(wildcard adaswitch_lib/*.py adaswitch_lib/*/*.py) | setup
+$(RUN)/02_train_students.ipynb: notebooks/02_train_students.ipynb $(wildcard adaswitch_lib/*.py adaswitch_lib/*/*.py) | quickstart
 	@mkdir -p $(RUN)
 	$(PAPERMILL) -p preset $(PRESET) $< $@.tmp.ipynb
 	mv $@.tmp.ipynb $@
 
-$(DRAWN:%=$(RUN)/%.ipynb): $(RUN)/%.ipynb: notebooks/%.ipynb $(RUN)/02_train_students.ipynb
+ifeq (,$(filter figures,$(MAKECMDGOALS)))
+$(DRAWN:%=$(RUN)/%.ipynb): $(RUN)/02_train_students.ipynb
+endif
+$(DRAWN:%=$(RUN)/%.ipynb): $(RUN)/%.ipynb: notebooks/%.ipynb $(wildcard results/$(PRESET)/*.csv) | setup
+	@mkdir -p $(RUN)
 	$(PAPERMILL) -p preset $(PRESET) $< $@.tmp.ipynb
 	mv $@.tmp.ipynb $@
 
@@ -62,6 +70,9 @@ lint: setup  ## Style of code and notebooks
 
 lab: setup  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
+
+badges:  ## Put the address of your copy into badges and set-up cells: make badges REPO=owner/name
+	sed -i.old 's#OWNER/REPO#$(REPO)#g' README.md notebooks/*.ipynb && rm -f README.md.old notebooks/*.old
 
 clean:  ## Remove what the targets made, except results and figures
 	rm -rf $(VENV) $(OUT) build *.egg-info .pytest_cache .ruff_cache .hypothesis

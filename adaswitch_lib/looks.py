@@ -31,3 +31,14 @@ LOOKS = {
 
 LINES = ("#000000", "#E69F00", "#0072B2", "#D55E00", "#009E73")
 """Of curves that are neither writers nor methods: five of the Okabe-Ito palette."""
+
+METRICS = {
+    "forward_kl": "forward KL",
+    "reverse_kl": "reverse KL",
+    "jensen_shannon": "JSD",
+    "total_variation": "TVD",
+    "skewed_forward_kl": "skewed KL",
+    "skewed_reverse_kl": "skewed reverse KL",
+    "nll": "NLL",
+}
+"""Names of the divergences in figures, in the order in which they are drawn."""

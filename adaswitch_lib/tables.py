@@ -75,11 +75,10 @@ def cost(switches: pd.DataFrame, of: str = "kd") -> pd.DataFrame:
 def save(table: pd.DataFrame, folder: Path, name: str, caption: str, **settings) -> None:
     """Write `<name>` as CSV, Markdown and LaTeX (booktabs); in the latter two, what has a star is bold."""
     folder.mkdir(parents=True, exist_ok=True)
-    starred = table.map(lambda cell: str(cell).split(" †")[0].endswith(" *"))
+    starred = table.map(lambda cell: str(cell).removesuffix(" †").endswith(" *"))
+    bold = table.mask(starred, "**" + table.astype(str) + "**")
     write_table(table.reset_index() if table.index.name else table, folder / f"{name}.csv", **settings)
-    (folder / f"{name}.md").write_text(
-        f"{markdown(table.mask(starred, '**' + table.astype(str) + '**'))}\n\n{caption}\n", encoding="utf-8"
-    )
+    (folder / f"{name}.md").write_text(f"{markdown(bold)}\n\n{caption}\n", encoding="utf-8")
     latex = table.mask(starred, "BOLD" + table.astype(str) + "END").to_latex(float_format="%.3f", caption=caption, escape=True)
     for mark, command in {"†": r"$\dagger$", "±": r"$\pm$", "BOLD": r"\textbf{", "END": "}"}.items():
         latex = latex.replace(mark, command)

@@ -5,7 +5,7 @@ import nbformat
 import papermill
 import pytest
 
-from adaswitch_lib import METHODS
+from adaswitch_lib import METHODS, PRESETS
 from adaswitch_lib.records import read_table
 
 ROOT = Path(__file__).parents[1]
@@ -70,7 +70,9 @@ def test_notebooks_of_rollouts_run_headless(name, tmp_path, monkeypatch, inline)
 
 def test_the_training_notebook_makes_every_method_on_every_task(trained):
     runs = read_table(trained / "results" / "smoke", "runs")
-    assert sorted(runs.method.value_counts().items()) == sorted((name, 2) for name in METHODS)
+    grid = runs[runs.variant.isna()]
+    assert sorted(grid.method.value_counts().items()) == sorted((name, 2) for name in METHODS)
+    assert set(runs.run) == {run.id for run in PRESETS["smoke"].everything()}
     assert not runs.collapsed.any()
 
 
@@ -78,10 +80,13 @@ def test_the_training_notebook_makes_every_method_on_every_task(trained):
     ("name", "figures"),
     [
         ("03_main_results", set()),
+        ("04_metric_comparison", {"figure_3"}),
         ("05_switch_rate", {"figure_4a"}),
         ("06_kld_curves", {"figure_4b"}),
         ("07_early_stage_validation", {"figure_5"}),
         ("08_cost", {"step_seconds"}),
+        ("09_sensitivity", {"figure_6"}),
+        ("10_controls", {"figure_7"}),
     ],
 )
 def test_notebooks_of_results_run_headless(name, figures, trained, tmp_path, monkeypatch, inline):

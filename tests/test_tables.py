@@ -69,17 +69,49 @@ def test_the_best_is_bold_where_it_is_alone(metrics, tmp_path):
     assert (tmp_path / "table_1.csv.provenance.json").exists()
 
 
-def test_tables_of_results_know_the_settings_of_their_runs(tmp_path):
-    runs = {
-        "run": ["a", "b"],
-        "task": "micro_gsm",
-        "method": ["kd", "sft"],
-        "label": ["KD", "SFT"],
-        "seed": 0,
-        "variant": ["", "wide"],
-    }
+SAME = dict.fromkeys(records.SAME_IN_A_GRID, 7)
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Two methods of a grid, and a study of one of them."""
+    runs = [
+        {"run": "a", "task": "micro_gsm", "method": "kd", "label": "KD", "seed": 0, "variant": "", "rule.floor": 1.0} | SAME,
+        {"run": "b", "task": "micro_gsm", "method": "sft", "label": "SFT", "seed": 0, "variant": "", "rule.floor": 1.0} | SAME,
+        {"run": "c", "task": "micro_gsm", "method": "kd", "label": "KD", "seed": 0, "variant": "floors.0", "rule.floor": 0.0}
+        | SAME,
+    ]
     records.write_table(pd.DataFrame(runs), tmp_path / "runs.csv")
-    records.write_table(pd.DataFrame({"run": ["a", "b"], "task": "micro_gsm_plus", "value": [1, 2]}), tmp_path / "metrics.csv")
-    found = records.with_settings(tmp_path, "metrics")
-    assert found[["task", "trained_on", "method", "value"]].values.tolist() == [["micro_gsm_plus", "micro_gsm", "kd", 1]]
-    assert set(records.with_settings(tmp_path, "metrics", variants=True).run) == {"a", "b"}
+    metrics = {"run": ["a", "b", "c"], "task": "micro_gsm_plus", "value": [1, 2, 3]}
+    records.write_table(pd.DataFrame(metrics), tmp_path / "metrics.csv")
+    return tmp_path
+
+
+def test_tables_of_results_know_the_settings_of_their_runs(results):
+    found = records.with_settings(results, "metrics")
+    assert found[["task", "trained_on", "method", "value"]].values.tolist() == [
+        ["micro_gsm_plus", "micro_gsm", "kd", 1],
+        ["micro_gsm_plus", "micro_gsm", "sft", 2],
+    ]
+
+
+def test_a_study_stands_beside_the_runs_that_it_is_paired_with(results):
+    found = records.with_settings(results, "metrics", "floors")
+    assert found[["run", "rule.floor", "value"]].values.tolist() == [["a", 1.0, 1], ["c", 0.0, 3]]
+    assert records.with_settings(results, "metrics", "widths").empty
+
+
+def test_a_grid_of_two_versions_of_a_preset_is_refused(results):
+    runs = pd.read_csv(results / "runs.csv", keep_default_na=False)
+    runs.loc[0, "steps"] = 8
+    records.write_table(runs, results / "runs.csv")
+    with pytest.raises(ValueError, match="micro_gsm .* differ in steps: .*run --preset"):
+        records.with_settings(results, "metrics")
+
+
+def test_a_run_replaces_an_older_one_of_the_same_name(tmp_path):
+    (tmp_path / "work").mkdir()
+    for run in ("micro_gsm-kd-s0-aaaaaaaa", "micro_gsm-kd-s1-aaaaaaaa", "micro_gsm-kd-s0-bbbbbbbb"):
+        records.add_run(tmp_path, run, {name: pd.DataFrame({"value": [1]}) for name in records.TABLES})
+    for name in records.TABLES:
+        assert records.read_table(tmp_path, name).run.tolist() == ["micro_gsm-kd-s0-bbbbbbbb", "micro_gsm-kd-s1-aaaaaaaa"]
