@@ -103,12 +103,12 @@ def panels(rows: int, columns: int, height: float, titles: Sequence[str] = ()) -
 
     Args:
         height: of the figure, inches.
-        titles: of the panels in the first row, as keys of `LOOKS`; "" for none.
+        titles: of the panels in the first row; keys of `LOOKS` become their labels.
     """
     with plt.style.context(STYLE):
         _, axes = plt.subplots(rows, columns, figsize=(3.4 if columns == 1 else 7.0, height), squeeze=False)
         for ax, title in zip(axes[0], titles, strict=False):
-            ax.set_title(LOOKS[title][2] if title else "")
+            ax.set_title(LOOKS[title][2] if title in LOOKS else title)
     return axes
 
 

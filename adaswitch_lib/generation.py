@@ -69,7 +69,7 @@ class AdaSwitch(Policy):
         divergence_function(self.divergence)
 
     def write(self, session: Session) -> None:
-        _explore_then_guide(session, self._judge)
+        explore_then_guide(session, self._judge)
 
     def threshold(self, divergence: Tensor) -> Tensor:
         return switch_threshold(divergence, self.rule)
@@ -107,7 +107,7 @@ class RandomSwitch(AdaSwitch):
         scout.write(scout.start(), Source.STUDENT)
         found = first_switch(scout.divergence, scout.real(), self.rule)
         dealt = _deal(found.tolist(), scout.length.tolist(), seed=sum(map(int, session.request.row_seeds)))
-        _explore_then_guide(session, _at(torch.tensor(dealt, device=found.device)))
+        explore_then_guide(session, _at(torch.tensor(dealt, device=found.device)))
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class FixedSwitch(Policy):
 
     def write(self, session: Session) -> None:
         position = int(self.fraction * session.request.max_new_tokens)
-        _explore_then_guide(session, _at(torch.full_like(session.switch_index, position)))
+        explore_then_guide(session, _at(torch.full_like(session.switch_index, position)))
 
 
 @dataclass(frozen=True)
@@ -239,8 +239,8 @@ def generate(
     return session.rollout(policy.threshold(session.divergence))
 
 
-def _explore_then_guide(session: Session, judge: Judge) -> None:
-    """The student writes until the teacher takes a token; from there on the teacher writes."""
+def explore_then_guide(session: Session, judge: Judge) -> None:
+    """The student writes until the teacher takes a token, which `judge` says; from there on the teacher writes."""
     switched = session.write(session.start(), Source.STUDENT, judge, hand_over=True)
     session.write(switched, Source.TEACHER)
 

@@ -1,3 +1,4 @@
+import os
 import re
 import subprocess
 import sys
@@ -10,12 +11,26 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
 def test_the_example_runs_as_it_stands(tmp_path):
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    code = EXAMPLES[0]
     file = tmp_path / "example.py"
     file.write_text(code + "\nassert student.lm_head.weight.grad.abs().sum() > 0\n")
     out = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert "divergence" in out.stdout
+
+
+def test_a_method_is_added_in_twenty_lines(tmp_path):
+    code = EXAMPLES[1]
+    assert len(code.splitlines()) <= 20
+    file = tmp_path / "method.py"
+    file.write_text(code)
+    environment = os.environ | {"ADASWITCH_HOME": str(tmp_path), "TQDM_DISABLE": "1"}
+    subprocess.run([sys.executable, str(file)], check=True, cwd=tmp_path, env=environment)
+    switches = pd.read_csv(tmp_path / "results" / "smoke" / "switches.csv")
+    assert (switches.switch_rate > 0).all() and (switches.switch_divergence > 2).all()
 
 
 def test_every_command_is_a_target_and_every_file_exists():
@@ -48,6 +63,11 @@ def test_the_ratios_are_those_that_were_measured():
         micro["what"], micro["wanted"], micro["times faster"], smollm2["times faster"], strict=True
     ):
         assert f"| {what} | {wanted} | {ours} | {theirs} |" in README
+    training = pd.read_csv(ROOT / "results" / "bench" / "training.csv").set_index("method")
+    told = re.findall(r"^\| ([\w, ]+) \| ([\d.]+) \| ([\d.]+) \|$", README.split("Seconds of a training step")[1], re.MULTILINE)
+    assert len(told) == 7
+    for method, *numbers in told:
+        assert numbers == [f"{value:.2f}" for value in training.loc[method]], method
     loss = pd.read_csv(ROOT / "results" / "bench" / "loss.csv").set_index(["dtype", "loss"])
     for column in ("seconds", "peak_mb"):
         for dtype in ("float32", "bfloat16"):
