@@ -85,7 +85,7 @@ def with_settings(results: Path, name: str, study: str | None = None) -> pd.Data
         ValueError: if the grid was made by two versions of the preset, so that its methods cannot be compared.
     """
     runs = read_table(results, "runs").rename(columns={"task": "trained_on"})
-    runs["variant"] = runs.variant.fillna("")
+    runs["variant"] = runs.variant.astype(object).fillna("")  # read as numbers where all are empty
     grid = runs[runs.variant == ""]
     for task, some in grid.groupby("trained_on"):
         if mixed := [column for column in SAME_IN_A_GRID if some[column].nunique() > 1]:

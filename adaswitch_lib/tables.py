@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -20,6 +20,12 @@ def final_scores(metrics: pd.DataFrame) -> pd.DataFrame:
     return test[test.metric == test.task.map(HEADLINE)]
 
 
+def by_seed(scores: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Each task with its `final_scores` as a frame [seed method]."""
+    for task in (task for task in HEADLINE if task in set(scores.task)):
+        yield task, scores[scores.task == task].pivot(index="seed", columns="method", values="value")
+
+
 def main_results(metrics: pd.DataFrame, reference: str = "adaswitch") -> pd.DataFrame:
     """Table 1: test score of every method on every task, mean ± half of the 95 % interval over seeds.
 
@@ -29,10 +35,8 @@ def main_results(metrics: pd.DataFrame, reference: str = "adaswitch") -> pd.Data
     Args:
         metrics: of `records.with_settings`.
     """
-    scores = final_scores(metrics)
     columns = {}
-    for task in (task for task in HEADLINE if task in set(scores.task)):
-        wide = scores[scores.task == task].pivot(index="seed", columns="method", values="value")
+    for task, wide in by_seed(final_scores(metrics)):
         found = {method: over_seeds(wide[method].dropna()) for method in LOOKS if method in wide}
         best = max(found, key=lambda method: found[method].mean)
         alone = _differs(wide, best, [method for method in found if method != best])
@@ -49,10 +53,8 @@ def main_results(metrics: pd.DataFrame, reference: str = "adaswitch") -> pd.Data
 
 def paired_differences(metrics: pd.DataFrame, reference: str = "adaswitch") -> pd.DataFrame:
     """Claim C1: `reference` minus every other method, paired by seed, with Holm's correction over all rows."""
-    scores = final_scores(metrics)
     lines = []
-    for task in (task for task in HEADLINE if task in set(scores.task)):
-        wide = scores[scores.task == task].pivot(index="seed", columns="method", values="value")
+    for task, wide in by_seed(final_scores(metrics)):
         for method in (method for method in LOOKS if method in wide and method != reference and reference in wide):
             both = wide[[reference, method]].dropna()
             found = paired(both[reference], both[method])

@@ -31,12 +31,23 @@ def test_every_parameter_that_make_passes_exists(file):
     assert set(passed) <= set(papermill.inspect_notebook(str(file)))
 
 
+# ru_maxrss would be that of the process that started the kernel, if that was larger
+MEASURE = """
+import sys
+from pathlib import Path
+print("torch" in sys.modules, int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) // 1024)
+"""
+
+
 def run(name, out, **parameters):
-    """Execute a notebook as users do; returns the outputs of its cells."""
-    file = str(ROOT / "notebooks" / f"{name}.ipynb")
-    known = papermill.inspect_notebook(file)
+    """Execute a notebook as users do; returns the outputs of its cells, of which the last says what was loaded and peak MB."""
+    notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4)
+    notebook.cells.append(nbformat.v4.new_code_cell(MEASURE))
+    file = out.with_suffix(".source.ipynb")
+    nbformat.write(notebook, file)
+    known = papermill.inspect_notebook(str(file))
     parameters = {key: value for key, value in ({"headless": True} | parameters).items() if key in known}
-    papermill.execute_notebook(file, str(out), parameters=parameters, kernel_name="python3", progress_bar=False)
+    papermill.execute_notebook(str(file), str(out), parameters=parameters, kernel_name="python3", progress_bar=False)
     return [output for cell in nbformat.read(out, 4).cells if cell.cell_type == "code" for output in cell.outputs]
 
 
@@ -96,6 +107,8 @@ def test_notebooks_of_results_run_headless(name, figures, trained, tmp_path, mon
     before = drawn(trained / "figures" / "smoke") if figures else set()
     assert figures <= before
     assert sum("image/png" in output.get("data", {}) for output in outputs) == len(figures)
+    torch_loaded, megabytes = outputs[-1]["text"].split()
+    assert torch_loaded == "False" and int(megabytes) < 500  # a Binder has 1,000 for kernel and server
 
 
 def test_every_notebook_is_run_by_a_test():

@@ -1,0 +1,176 @@
+"""The paper's claims against our runs: effect, interval and verdict, made from the results alone. No torch.
+
+Effects are paired by seed; p-values are corrected over all lines of the table (Holm 1979).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from adaswitch_lib.looks import LOOKS, METRICS
+from adaswitch_lib.records import with_settings, write_table
+from adaswitch_lib.statistics import Interval, holm, over_seeds, paired
+from adaswitch_lib.tables import HEADLINE, by_seed, final_scores, markdown
+
+CLAIMS = {
+    "C1": ("AdaSwitch beats SFT, SeqKD, supervised KD, on-policy KD and SKD on every task", "T/S"),
+    "C2": ("the gain holds under other distances", "T"),
+    "C3": ("harder tasks switch more", "T"),
+    "C4": ("switch rate and divergence at the switch fall as the student learns", "T"),
+    "C5": ("AdaSwitch leads already in the early stage, where on-policy KD is weak", "T"),
+    "C6": ("a step costs 1.2 to 1.4 times one of KD, and less than one of SKD", "T/S"),
+}
+"""What the paper says, and how well that is known: T stated by it, S stated by others."""
+
+BASELINES = ("sft", "seqkd", "kd", "onpolicy", "skd")
+COST_RANGE = (1.2, 1.4)
+
+
+class Finding(NamedTuple):
+    """One measured line: positive values speak for the claim."""
+
+    claim: str
+    task: str
+    what: str
+    effect: Interval
+    holds: bool | None = None
+    """Set where the verdict does not come from the interval's side of zero."""
+
+
+def findings(results: Path) -> list[Finding]:
+    """Every line that the results can speak to; a claim without the runs that it needs has none."""
+    metrics, switches = with_settings(results, "metrics"), with_settings(results, "switches")
+    makers: list[Callable[[], Iterator[Finding]]] = [
+        lambda: _beats_baselines(final_scores(metrics)),
+        lambda: _under_other_distances(final_scores(with_settings(results, "metrics", "metrics"))),
+        lambda: _harder_tasks_switch_more(metrics, switches),
+        lambda: _falls(switches),
+        lambda: _leads_early(metrics),
+        lambda: _cost(switches),
+    ]
+    return [finding for make in makers for finding in make()]
+
+
+def table(results: Path) -> pd.DataFrame:
+    """All findings: claim, task, what, mean, low, high, n, p_holm, verdict ("holds", "fails" or "not decided")."""
+    found = findings(results)
+    lines = [{"claim": f.claim, "task": LOOKS[f.task][2], "what": f.what, **f.effect._asdict()} for f in found]
+    frame = pd.DataFrame(lines)
+    if frame.empty:
+        return frame
+    frame["p_holm"] = holm([float("nan") if f.holds is not None else f.effect.p for f in found])
+    sure = frame.p_holm < 0.05
+    frame["verdict"] = "not decided"
+    frame.loc[sure & (frame["mean"] > 0), "verdict"] = "holds"
+    frame.loc[sure & (frame["mean"] < 0), "verdict"] = "fails"
+    for i, f in enumerate(found):
+        if f.holds is not None and f.effect.n > 1:
+            frame.loc[i, "verdict"] = "holds" if f.holds else "fails"
+    return frame.drop(columns="p")
+
+
+def verdicts(frame: pd.DataFrame) -> pd.DataFrame:
+    """One line a claim: what the paper says, how well that is known, and how many of our lines hold, fail or are not decided."""
+    lines = []
+    for claim, (says, grade) in CLAIMS.items():
+        counts = frame[frame.claim == claim].verdict.value_counts() if len(frame) else pd.Series(dtype=int)
+        holds, fails, total = (int(counts.get("holds", 0)), int(counts.get("fails", 0)), int(counts.sum()))
+        if total == 0:
+            word = "not measured"
+        elif holds == total:
+            word = "holds"
+        elif fails == total:
+            word = "fails"
+        elif holds and fails:
+            word = "holds in part, fails in part"
+        elif holds or fails:
+            word = "holds in part" if holds else "fails in part"
+        else:
+            word = "not decided"
+        count = f"{holds} of {total} lines hold, {fails} fail"
+        lines.append({"claim": claim, "the paper": says, "grade": grade, "verdict here": word, "lines": count})
+    return pd.DataFrame(lines)
+
+
+def save(results: Path) -> pd.DataFrame:
+    """Write `claims.csv` (every line) and `claims.md` (verdicts, then every line) into the results; returns the verdicts."""
+    frame = table(results)
+    words = verdicts(frame)
+    write_table(frame, results / "claims.csv", preset=results.name)
+    counts = with_settings(results, "metrics").groupby("trained_on").seed.nunique()
+    seeds = ", ".join(f"{LOOKS[task][2]} {count}" for task, count in counts.items())
+    parts = [
+        "# The paper's claims in our runs",
+        f"Made by code from the results of preset {results.name}; seeds: {seeds}. Effects are paired by seed, with 95 %\n"
+        "intervals; a line holds or fails where its p-value, corrected over all lines (Holm), is below 0.05. Positive values\n"
+        "speak for the claim.",
+        markdown(words),
+        markdown(frame),
+    ]
+    (results / "claims.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return words
+
+
+def _beats_baselines(scores: pd.DataFrame) -> Iterator[Finding]:
+    for task, wide in by_seed(scores):
+        for other in BASELINES:
+            if {"adaswitch", other} <= set(wide):
+                yield Finding("C1", task, f"AdaSwitch − {LOOKS[other][2]}, {HEADLINE[task]}", _difference(wide, "adaswitch", other))
+
+
+def _under_other_distances(scores: pd.DataFrame) -> Iterator[Finding]:
+    for loss in (name for name in METRICS if name in set(scores.loss) and name != "forward_kl"):
+        for task, wide in by_seed(scores[scores.loss == loss]):
+            for other in ("onpolicy", "skd"):
+                if {"adaswitch", other} <= set(wide):
+                    what = f"AdaSwitch − {LOOKS[other][2]} under {METRICS[loss]}, {HEADLINE[task]}"
+                    yield Finding("C2", task, what, _difference(wide, "adaswitch", other))
+
+
+def _harder_tasks_switch_more(metrics: pd.DataFrame, switches: pd.DataFrame) -> Iterator[Finding]:
+    """The harder of two tasks is the one that AdaSwitch's students solve less of at the end."""
+    ours = switches[switches.method == "adaswitch"]
+    rates = ours.groupby(["seed", "trained_on"]).switch_rate.mean().unstack()
+    scores = final_scores(metrics).query("method == 'adaswitch' and task == trained_on").groupby("task").value.mean()
+    if len(scores) == 2:
+        harder, easier = scores.sort_values().index
+        yield Finding("C3", harder, f"switch rate − that of {LOOKS[easier][2]}", _difference(rates, harder, easier))
+
+
+def _falls(switches: pd.DataFrame) -> Iterator[Finding]:
+    ours = switches[switches.method == "adaswitch"]
+    for task, some in ours.groupby("trained_on"):
+        part = pd.cut(some.step / some.step.max(), [0, 0.1, 0.9, 1], labels=["first", "between", "last"])
+        for column, what in {"switch_rate": "switch rate", "switch_divergence": "KL at the switch [nats]"}.items():
+            tenths = some.groupby(["seed", part], observed=True)[column].mean().unstack()
+            if {"first", "last"} <= set(tenths):
+                yield Finding("C4", task, f"{what}, first − last tenth of the steps", _difference(tenths, "first", "last"))
+
+
+def _leads_early(metrics: pd.DataFrame) -> Iterator[Finding]:
+    curves = metrics[(metrics.split == "validation") & (metrics.metric == metrics.task.map(HEADLINE)) & (metrics.step > 0)]
+    for task, some in curves.groupby("task"):
+        early = some[some.step <= some.step.max() / 2].groupby(["seed", "method"]).value.mean().unstack()
+        if {"adaswitch", "onpolicy"} <= set(early):
+            what = "AdaSwitch − on-policy KD, mean validation score of the first half"
+            yield Finding("C5", task, what, _difference(early, "adaswitch", "onpolicy"))
+
+
+def _cost(switches: pd.DataFrame) -> Iterator[Finding]:
+    for task, some in switches.groupby("trained_on"):
+        seconds = some.groupby(["seed", "method"]).step_seconds.median().unstack()
+        if {"adaswitch", "kd"} <= set(seconds):
+            ratio = over_seeds((seconds.adaswitch / seconds.kd).dropna())
+            holds = COST_RANGE[0] <= ratio.mean <= COST_RANGE[1]
+            yield Finding("C6", task, "seconds a step, AdaSwitch / KD", ratio, holds)
+        if {"adaswitch", "skd"} <= set(seconds):
+            yield Finding("C6", task, "seconds a step, SKD − AdaSwitch", _difference(seconds, "skd", "adaswitch"))
+
+
+def _difference(wide: pd.DataFrame, one: str, other: str) -> Interval:
+    both = wide[[one, other]].dropna()
+    return paired(both[one], both[other])

@@ -1,0 +1,74 @@
+"""Verdicts on results whose answer is known."""
+
+import pandas as pd
+import pytest
+
+from adaswitch_lib import claims, records
+
+SEEDS = range(5)
+LEVEL = {"sft": 0.3, "seqkd": 0.4, "kd": 0.5, "onpolicy": 0.6, "skd": 0.7, "adaswitch": 0.65}
+SECONDS = {"sft": 0.1, "seqkd": 0.8, "kd": 0.5, "onpolicy": 0.8, "skd": 1.2, "adaswitch": 0.65}
+
+
+def made(folder, seeds):
+    """Results of a grid in which AdaSwitch beats all but SKD, and its switch rate falls from 1 to 0."""
+    runs, metrics, switches = [], [], []
+    for task, easier in (("micro_gsm", 0.0), ("micro_dialog", 0.2)):
+        for method, level in LEVEL.items():
+            for seed in seeds:
+                run = {
+                    "run": f"{task}-{method}-{seed}",
+                    "method": method,
+                    "label": method,
+                    "seed": seed,
+                    "task": task,
+                    "variant": "",
+                }
+                runs.append(run | {"variant": "", "loss": "forward_kl"} | dict.fromkeys(records.SAME_IN_A_GRID, 1))
+                metric = claims.HEADLINE[task]
+                for step, split in ((0, "validation"), (50, "validation"), (100, "validation"), (100, "test")):
+                    value = (level + easier) * step / 100 + 0.001 * seed * (-1) ** len(method)
+                    metrics.append(
+                        {"run": run["run"], "step": step, "task": task, "split": split, "metric": metric, "value": value}
+                    )
+                for step in range(1, 101):
+                    rate = 1 - step / 100 - easier / 2 + 0.001 * seed
+                    switch = {"switch_rate": rate, "switch_divergence": 2 + rate, "step_seconds": SECONDS[method] + 0.001 * seed}
+                    switches.append({"run": run["run"], "step": step} | switch)
+    for name, lines in {"runs": runs, "metrics": metrics, "switches": switches}.items():
+        records.write_table(pd.DataFrame(lines), folder / records.TABLES[name])
+    return folder
+
+
+def test_verdicts_follow_the_intervals(tmp_path):
+    frame = claims.table(made(tmp_path, SEEDS)).set_index(["claim", "task", "what"])
+    verdict = frame.verdict.unstack("task")["micro GSM"].dropna()
+    assert verdict["C1", "AdaSwitch − KD, accuracy"] == "holds"
+    assert verdict["C1", "AdaSwitch − SKD, accuracy"] == "fails"
+    assert set(verdict["C4"]) == {"holds"} and set(verdict["C5"]) == {"holds"}
+    assert verdict["C6", "seconds a step, AdaSwitch / KD"] == "holds"
+    assert frame.loc[("C3", "micro GSM")].verdict.tolist() == ["holds"]  # the harder task has the higher rate
+    effect = frame.loc[("C1", "micro GSM", "AdaSwitch − KD, accuracy")]
+    assert effect["mean"] == pytest.approx(0.15 + 0.002 * -2) and effect.n == 5
+    assert (frame.p_holm.dropna() <= 1).all()
+
+
+def test_each_claim_has_one_line_in_words(tmp_path):
+    words = claims.verdicts(claims.table(made(tmp_path, SEEDS))).set_index("claim")["verdict here"]
+    assert words["C1"] == "holds in part, fails in part"
+    assert words["C2"] == "not measured"
+    assert words["C4"] == "holds"
+
+
+def test_the_page_has_verdicts_and_every_line(tmp_path):
+    words = claims.save(made(tmp_path, SEEDS))
+    page = (tmp_path / "claims.md").read_text()
+    lines = pd.read_csv(tmp_path / "claims.csv")
+    assert page.count("\n| C") == len(words) + len(lines)
+    assert "micro GSM 5" in page
+
+
+def test_one_seed_decides_nothing(tmp_path):
+    frame = claims.table(made(tmp_path, [0]))
+    assert set(frame.verdict) == {"not decided"}
+    assert set(claims.verdicts(frame)["verdict here"]) == {"not decided", "not measured"}
