@@ -6,13 +6,13 @@ PRESET ?= quick
 OUT := results/quickstart/executed
 RUN := results/$(PRESET)/executed
 DRAWN := 03_main_results 04_metric_comparison 05_switch_rate 06_kld_curves 07_early_stage_validation 08_cost \
-	09_sensitivity 10_controls
+	09_sensitivity 10_controls 12_why
 PAPERMILL := TQDM_DISABLE=1 $(BIN)/papermill -k python3 --no-progress-bar --log-level WARNING -p headless True
 
-.PHONY: help setup quickstart reproduce figures teachers test bench lint lab badges clean
+.PHONY: draw help setup quickstart reproduce figures teachers test bench lint lab badges clean
 
 help:  ## This list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.installed  ## Make .venv with the versions of constraints.txt (3 minutes, 1.5 GB)
 
@@ -44,10 +44,13 @@ $(RUN)/02_train_students.ipynb: notebooks/02_train_students.ipynb $(wildcard ada
 	$(PAPERMILL) -p preset $(PRESET) $< $@.tmp.ipynb
 	mv $@.tmp.ipynb $@
 
-ifeq (,$(filter figures,$(MAKECMDGOALS)))
+# make figures draws in any case, and trains nothing; all else trains first
+ifeq (figures,$(filter figures reproduce,$(MAKECMDGOALS)))
+$(DRAWN:%=$(RUN)/%.ipynb): draw
+else
 $(DRAWN:%=$(RUN)/%.ipynb): $(RUN)/02_train_students.ipynb
 endif
-$(DRAWN:%=$(RUN)/%.ipynb): $(RUN)/%.ipynb: notebooks/%.ipynb $(wildcard results/$(PRESET)/*.csv) | setup
+$(DRAWN:%=$(RUN)/%.ipynb): $(RUN)/%.ipynb: notebooks/%.ipynb $(wildcard adaswitch_lib/*.py) | setup
 	@mkdir -p $(RUN)
 	$(PAPERMILL) -p preset $(PRESET) $< $@.tmp.ipynb
 	mv $@.tmp.ipynb $@

@@ -151,6 +151,8 @@ class Preset:
         task = {"micro_gsm_plus": "micro_gsm"}.get(task, task)
         if task not in self.tasks:
             raise ValueError(f"unknown task {task!r}: use one of {', '.join(self.tasks)}, micro_gsm_plus.")
+        if changes and "variant" not in changes:  # or it would take the place of the grid's run
+            changes["variant"] = f"adhoc.{digest(repr(sorted(changes.items())))}"
         chosen = {**self.choices.get(task, {}), **self.choices.get(f"{task}/{method_name}", {})}
         named = {"task": task, "method": method_name, "seed": seed, "teacher": teacher_digest(task)}
         return self.base.changed(**(chosen | changes | named))

@@ -80,6 +80,10 @@ DIVERGENCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+LARGEST = {"jensen_shannon": math.log(2), "total_variation": 1.0}
+"""Of the divergences that have an upper bound for all pairs of distributions."""
+
+
 def divergence_function(name: str) -> Callable[[Tensor, Tensor], Tensor]:
     """The function of that name.
 

@@ -26,12 +26,14 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from adaswitch_lib import records
 from adaswitch_lib.config import RunConfig
 from adaswitch_lib.evaluation import examine
-from adaswitch_lib.generation import OnPolicy, generate
 from adaswitch_lib.paths import results_dir
+from adaswitch_lib.presets import PRESETS
 from adaswitch_lib.pretraining import arguments, last_checkpoint, load_teacher, quiet, train_on_data, train_or_resume
 from adaswitch_lib.progress import StepBar, log_lines, logger, watched
 from adaswitch_lib.session import NonFiniteLogits
-from adaswitch_lib.tasks import TASKS, encode_prompts
+from adaswitch_lib.tasks import TASKS
+from adaswitch_lib.tasks.task import Task
+from adaswitch_lib.texts import look_at_texts, trace
 from adaswitch_lib.training import DistillationTrainer, encode_rows
 
 
@@ -131,7 +133,7 @@ def _tables(config: RunConfig, work: Path) -> dict[str, pd.DataFrame]:
             tokenizer,
             _examiner(task.name, tokenizer, validation),
         )
-        quiet(trainer, [bar, _Tracer(trainer, validation.select(range(config.traced_rows)), work)])
+        quiet(trainer, [bar, _Texts(trainer, task, validation, config, work)])
         try:
             student = train_or_resume(trainer, work)
         except NonFiniteLogits as error:
@@ -145,9 +147,14 @@ def _tables(config: RunConfig, work: Path) -> dict[str, pd.DataFrame]:
             items.append(found.assign(task=examined.name, example=range(len(test))))
     traces = sorted(work.glob("trace-*.parquet"))
     history = pd.DataFrame(trainer.state.log_history)
+    if collapsed:  # it solves nothing from here on
+        missed = [step for step in range(0, config.steps + 1, config.eval_every) if step > trainer.state.global_step]
+        history = pd.concat([history, pd.DataFrame({"step": missed, f"eval_{task.metric}": 0.0})])
     settings = pd.json_normalize(asdict(config))
     settings = settings.assign(label=method.label, loss=method.loss, collapsed=collapsed, train_seconds=history.step_seconds.sum())
     settings = settings.assign(threads=torch.get_num_threads(), **records.versions())
+    # the run of the grid that it differs from in its variant
+    settings = settings.assign(paired_with=PRESETS[config.preset].config(config.task, config.method, config.seed).id)
     return {
         "runs": settings,
         "metrics": _metrics(history, items, config),
@@ -179,29 +186,26 @@ def _examiner(task: str, tokenizer: PreTrainedTokenizerBase, rows: Dataset) -> C
     return lambda model: examine(model, tokenizer, TASKS[task], rows).mean(numeric_only=True).to_dict()
 
 
-class _Tracer(TrainerCallback):
-    """At every examination, rollouts of the same few prompts with the same seeds, token by token."""
+class _Texts(TrainerCallback):
+    """At every examination a look at texts for the validation prompts, always with the same seeds; some are kept token by token."""
 
-    def __init__(self, trainer: DistillationTrainer, rows: Dataset, work: Path):
-        self.trainer, self.rows, self.work = trainer, rows, work
+    def __init__(self, trainer: DistillationTrainer, task: Task, rows: Dataset, config: RunConfig, work: Path):
+        self.trainer, self.task, self.rows, self.config, self.work = trainer, task, rows, config, work
 
     def on_evaluate(self, args, state, control, **kwargs: Any) -> None:
-        if len(self.rows) == 0:
+        if self.config.traced_rows == 0:
             return
         trainer, tokenizer = self.trainer, self.trainer.processing_class
-        prompts = [tensor.to(trainer.model.device) for tensor in encode_prompts(tokenizer, self.rows["prompt"])]
-        rollout = generate(
-            trainer.method.policy or OnPolicy(),
+        found, rollout = look_at_texts(
+            trainer.method.policy,
             trainer.teacher,
             trainer.model,
-            *prompts,
-            max_new_tokens=args.max_new_tokens,
-            row_seeds=range(len(self.rows)),
-            temperature=args.sampling_temperature,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            block_size=args.block_size,
+            tokenizer,
+            self.task,
+            self.rows,
+            self.config.rule,
+            args.sampling_temperature,
         )
-        frame = rollout.to_frame(tokenizer).assign(step=state.global_step)
-        frame["switch_index"] = rollout.switch_index.cpu().numpy()[frame.example]
+        trainer.log({f"eval_{name}": value for name, value in found.items()})
+        frame = trace(rollout, tokenizer, state.global_step, self.config.traced_rows)
         frame.to_parquet(self.work / f"trace-{state.global_step:06d}.parquet")

@@ -104,7 +104,10 @@ def panels(rows: int, columns: int, height: float, titles: Sequence[str] = ()) -
     Args:
         height: of the figure, inches.
         titles: of the panels in the first row; keys of `LOOKS` become their labels.
+        columns: 0 gives one panel that says that there is nothing to draw.
     """
+    if columns == 0:
+        columns, titles = 1, ["no such runs yet"]
     with plt.style.context(STYLE):
         _, axes = plt.subplots(rows, columns, figsize=(3.4 if columns == 1 else 7.0, height), squeeze=False)
         for ax, title in zip(axes[0], titles, strict=False):
@@ -220,6 +223,9 @@ def heatmap(table: pd.DataFrame, ax: Axes, x: str, y: str, value: str = "value")
         table: columns `x`, `y` and `value`, a row a run.
     """
     cells = table.pivot_table(index=y, columns=x, values=value, aggfunc="mean")
+    if cells.empty:
+        ax.set_title("no such runs yet")
+        return ax
     middle = (np.nanmin(cells) + np.nanmax(cells)) / 2
     with plt.style.context(STYLE):
         ax.set_facecolor("0.9")

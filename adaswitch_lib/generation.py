@@ -6,6 +6,7 @@ model drafts and, by a judge, which tokens of the draft the teacher takes.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from adaswitch_lib.divergence import divergence_function
+from adaswitch_lib.divergence import LARGEST, divergence_function
 from adaswitch_lib.request import Request
 from adaswitch_lib.rollout import Rollout, Source
 from adaswitch_lib.session import Block, Judge, Session
@@ -67,6 +68,8 @@ class AdaSwitch(Policy):
 
     def __post_init__(self):
         divergence_function(self.divergence)
+        if self.rule.floor >= (largest := LARGEST.get(self.divergence, math.inf)):
+            raise ValueError(f"{self.divergence} is at most {largest:.3f}: with a floor of {self.rule.floor} no row ever switches.")
 
     def write(self, session: Session) -> None:
         explore_then_guide(session, self._judge)

@@ -57,9 +57,14 @@ def _chosen(**by_task: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return tasks | (json.loads(CHOICES_FILE.read_text()) if CHOICES_FILE.is_file() else {})
 
 
-def _metrics(names: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Figure 3: another divergence to learn by and, where a method has one, to switch by."""
-    return {name: {"loss": name, "divergence": name} for name in names}
+def _metrics(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Figure 3: another divergence to learn by and, where a method has one, to switch by, with a floor in its own unit."""
+    chosen = _chosen().get("micro_gsm/adaswitch", {}).get("floor", _MICRO.rule.floor)
+    return {name: {"loss": name, "divergence": name, "floor": _ONE_NAT[name] * chosen} for name in names}
+
+
+_ONE_NAT = {"reverse_kl": 4.0, "jensen_shannon": 0.25, "total_variation": 0.6}
+"""As rare as one nat of forward KL: at their start students exceed it at 18 to 20 % of their tokens (validation, seed 100)."""
 
 
 def _rules(pairs: Iterable[tuple[float, int]]) -> dict[str, dict[str, float]]:

@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -87,23 +88,30 @@ def with_settings(results: Path, name: str, study: str | None = None) -> pd.Data
     runs = read_table(results, "runs").rename(columns={"task": "trained_on"})
     runs["variant"] = runs.variant.astype(object).fillna("")  # read as numbers where all are empty
     grid = runs[runs.variant == ""]
-    for task, some in grid.groupby("trained_on"):
-        if mixed := [column for column in SAME_IN_A_GRID if some[column].nunique() > 1]:
-            raise ValueError(
-                f"runs of {task} in {results} differ in {', '.join(mixed)}: some are of an older preset; "
-                f"`python -m adaswitch_lib run --preset {results.name}` makes them again."
-            )
+    _same(results, grid.groupby("trained_on"), SAME_IN_A_GRID)
+    _same(results, grid.groupby(["trained_on", "method"]), [name for name in grid if name.startswith(SAME_IN_A_METHOD)])
     if study is None:
         runs = grid[["run", "method", "label", "seed", "trained_on"]]
-    else:
-        others = runs[runs.variant.str.startswith(f"{study}.")]
-        pairs = ["trained_on", "method", "seed"]
-        runs = pd.concat([grid.merge(others[pairs].drop_duplicates(), on=pairs), others])
+    else:  # a run whose partner is of another version of the preset has none
+        others = runs[runs.variant.str.startswith(f"{study}.") & runs.paired_with.isin(grid.run)]
+        runs = pd.concat([grid[grid.run.isin(others.paired_with)], others])
     return read_table(results, name).merge(runs, on="run", suffixes=("", "_of_run"))
 
 
-SAME_IN_A_GRID = ("teacher", "start.steps", "num_prompts", "steps", "batch_size")
+SAME_IN_A_GRID = ("teacher", "start.steps", "num_prompts", "steps", "batch_size", "eval_every", "validation_rows", "test_rows")
 """Settings in which runs of one task must agree."""
+
+SAME_IN_A_METHOD = ("learning_rate", "rule.", "top_k", "initial", "decay", "fraction", "loss", "divergence")
+"""Beginnings of the names of settings in which runs of one task and method must agree, whatever their seed."""
+
+
+def _same(results: Path, groups: Any, settings: Sequence[str]) -> None:
+    for name, some in groups:
+        if mixed := [column for column in settings if some[column].nunique() > 1]:
+            raise ValueError(
+                f"runs of {name} in {results} differ in {', '.join(mixed)}: some are of an older preset; "
+                f"`python -m adaswitch_lib run --preset {results.name}` makes them again."
+            )
 
 
 def finished(results: Path) -> set[str]:
@@ -135,13 +143,13 @@ def digest(settings: Any) -> str:
 
 def versions() -> dict[str, str | None]:
     """Commit and packages that a run is made with, as columns of `runs.csv`."""
-    return {"commit": _commit(), "python": platform.python_version()} | {name: _version(name) for name in PACKAGES[:2]}
+    return {"commit": COMMIT, "python": platform.python_version()} | {name: _version(name) for name in PACKAGES[:2]}
 
 
 def _provenance(settings: dict[str, Any]) -> dict[str, Any]:
     return {
         "settings": settings,
-        "commit": _commit(),
+        "commit": COMMIT,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "machine": platform.machine(),
@@ -163,3 +171,7 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+COMMIT = _commit()
+"""Of the code that this process has loaded, not of what the checkout holds when it ends."""

@@ -12,7 +12,7 @@ LEVEL = 0.95
 
 
 class Interval(NamedTuple):
-    """A mean with its 95 % interval, and the two-sided p-value of a mean of 0; NaN where one value says nothing of spread."""
+    """A mean with its 95 % interval, and the two-sided p-value of a mean of 0; NaN where there are fewer than three values."""
 
     mean: float
     low: float
@@ -25,10 +25,10 @@ def over_seeds(values: Sequence[float]) -> Interval:
     """The mean over seeds with Student's t interval. Of paired differences, their mean and the p-value of no difference."""
     x = np.asarray(values, dtype=float)
     mean = float(x.mean()) if len(x) else float("nan")
-    if len(x) < 2:
+    if len(x) < 3:  # two scores in steps of one item are easily the same, and then look certain
         return Interval(mean, float("nan"), float("nan"), float("nan"), len(x))
     error = stats.sem(x)
-    if error == 0:  # all seeds agree to the digit
+    if error <= 1e-9 * max(1.0, abs(mean)):  # all seeds agree to the digit
         return Interval(mean, mean, mean, float(mean == 0), len(x))
     low, high = stats.t.interval(LEVEL, len(x) - 1, mean, error)
     return Interval(mean, float(low), float(high), float(stats.ttest_1samp(x, 0).pvalue), len(x))

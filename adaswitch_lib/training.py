@@ -86,7 +86,7 @@ class DistillationTrainer(Trainer):
         super().__init__(
             model,
             args,
-            data_collator=_RowCollator(tokenizer.pad_token_id),
+            data_collator=RowCollator(tokenizer.pad_token_id),
             train_dataset=train_dataset,
             eval_dataset=train_dataset if examine else None,  # evaluation is `examine`, which has rows of its own
             processing_class=tokenizer,
@@ -216,7 +216,9 @@ def row_seed(*parts: int) -> int:
 
 
 @dataclass(frozen=True)
-class _RowCollator:
+class RowCollator:
+    """Rows of `encode_rows` to a `Rollout` of the data, and their places in the data set."""
+
     pad_token_id: int
 
     def __call__(self, rows: list[dict[str, Any]]) -> tuple[Rollout, list[int]]:

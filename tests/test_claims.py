@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from adaswitch_lib import claims, records
+from adaswitch_lib.tables import HEADLINE
 
 SEEDS = range(5)
 LEVEL = {"sft": 0.3, "seqkd": 0.4, "kd": 0.5, "onpolicy": 0.6, "skd": 0.7, "adaswitch": 0.65}
@@ -23,9 +24,11 @@ def made(folder, seeds):
                     "seed": seed,
                     "task": task,
                     "variant": "",
+                    "loss": "forward_kl",
+                    "rule.floor": 1.0,
                 }
-                runs.append(run | {"variant": "", "loss": "forward_kl"} | dict.fromkeys(records.SAME_IN_A_GRID, 1))
-                metric = claims.HEADLINE[task]
+                runs.append(run | {"paired_with": run["run"]} | dict.fromkeys(records.SAME_IN_A_GRID, 1))
+                metric = HEADLINE[task]
                 for step, split in ((0, "validation"), (50, "validation"), (100, "validation"), (100, "test")):
                     value = (level + easier) * step / 100 + 0.001 * seed * (-1) ** len(method)
                     metrics.append(
@@ -46,11 +49,29 @@ def test_verdicts_follow_the_intervals(tmp_path):
     assert verdict["C1", "AdaSwitch − KD, accuracy"] == "holds"
     assert verdict["C1", "AdaSwitch − SKD, accuracy"] == "fails"
     assert set(verdict["C4"]) == {"holds"} and set(verdict["C5"]) == {"holds"}
-    assert verdict["C6", "seconds a step, AdaSwitch / KD"] == "holds"
+    assert verdict["C6", "seconds a step, AdaSwitch / KD (1.2 to 1.4)"] == "holds"
     assert frame.loc[("C3", "micro GSM")].verdict.tolist() == ["holds"]  # the harder task has the higher rate
     effect = frame.loc[("C1", "micro GSM", "AdaSwitch − KD, accuracy")]
     assert effect["mean"] == pytest.approx(0.15 + 0.002 * -2) and effect.n == 5
     assert (frame.p_holm.dropna() <= 1).all()
+
+
+def test_a_ratio_of_costs_is_judged_by_its_interval(tmp_path):
+    folder = made(tmp_path, SEEDS)
+    switches = pd.read_csv(folder / "switches.csv")
+    for noise, verdict in ((0.0, "holds"), (0.2, "not decided")):
+        wild = switches.run.str.contains("-kd-[02]")
+        records.write_table(switches.assign(step_seconds=switches.step_seconds + noise * wild), folder / "switches.csv")
+        frame = claims.table(folder)
+        assert set(frame[frame.what.str.startswith("seconds a step, AdaSwitch / KD")].verdict) == {verdict}
+
+
+def test_switch_rates_under_different_rules_are_not_compared(tmp_path):
+    folder = made(tmp_path, SEEDS)
+    runs = pd.read_csv(folder / "runs.csv", keep_default_na=False)
+    runs.loc[runs.task == "micro_dialog", "rule.floor"] = 0.0
+    records.write_table(runs, folder / "runs.csv")
+    assert "C3" not in set(claims.table(folder).claim)
 
 
 def test_each_claim_has_one_line_in_words(tmp_path):

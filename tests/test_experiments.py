@@ -157,7 +157,7 @@ def test_configs_differ_in_id_wherever_they_differ():
 
 
 def test_the_loss_and_the_divergence_of_the_switch_are_set_apart():
-    config = PRESETS["micro"].config("micro_gsm", "adaswitch", 0, loss="reverse_kl", divergence="total_variation")
+    config = PRESETS["micro"].config("micro_gsm", "adaswitch", 0, loss="reverse_kl", divergence="total_variation", floor=0.5)
     method = config.resolve_method()
     assert (method.loss, method.policy.divergence) == ("reverse_kl", "total_variation")
     assert PRESETS["micro"].config("micro_gsm", "switch", 0).resolve_method().policy.divergence == "jensen_shannon"

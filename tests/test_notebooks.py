@@ -98,6 +98,7 @@ def test_the_training_notebook_makes_every_method_on_every_task(trained):
         ("08_cost", {"step_seconds"}),
         ("09_sensitivity", {"figure_6"}),
         ("10_controls", {"figure_7"}),
+        ("12_why", {"figure_8", "figure_9"}),
     ],
 )
 def test_notebooks_of_results_run_headless(name, figures, trained, tmp_path, monkeypatch, inline):

@@ -69,17 +69,17 @@ def test_the_best_is_bold_where_it_is_alone(metrics, tmp_path):
     assert (tmp_path / "table_1.csv.provenance.json").exists()
 
 
-SAME = dict.fromkeys(records.SAME_IN_A_GRID, 7)
+SAME = dict.fromkeys((*records.SAME_IN_A_GRID, "learning_rate"), 7) | {"task": "micro_gsm", "seed": 0}
 
 
 @pytest.fixture
 def results(tmp_path):
     """Two methods of a grid, and a study of one of them."""
+    kd, sft = ({"method": "kd", "label": "KD"}, {"method": "sft", "label": "SFT"})
     runs = [
-        {"run": "a", "task": "micro_gsm", "method": "kd", "label": "KD", "seed": 0, "variant": "", "rule.floor": 1.0} | SAME,
-        {"run": "b", "task": "micro_gsm", "method": "sft", "label": "SFT", "seed": 0, "variant": "", "rule.floor": 1.0} | SAME,
-        {"run": "c", "task": "micro_gsm", "method": "kd", "label": "KD", "seed": 0, "variant": "floors.0", "rule.floor": 0.0}
-        | SAME,
+        SAME | kd | {"run": "a", "variant": "", "rule.floor": 1.0, "paired_with": "a"},
+        SAME | sft | {"run": "b", "variant": "", "rule.floor": 1.0, "paired_with": "b"},
+        SAME | kd | {"run": "c", "variant": "floors.0", "rule.floor": 0.0, "paired_with": "a"},
     ]
     records.write_table(pd.DataFrame(runs), tmp_path / "runs.csv")
     metrics = {"run": ["a", "b", "c"], "task": "micro_gsm_plus", "value": [1, 2, 3]}
@@ -107,6 +107,21 @@ def test_a_grid_of_two_versions_of_a_preset_is_refused(results):
     records.write_table(runs, results / "runs.csv")
     with pytest.raises(ValueError, match="micro_gsm .* differ in steps: .*run --preset"):
         records.with_settings(results, "metrics")
+
+
+def test_seeds_of_a_method_with_different_settings_are_refused(results):
+    runs = pd.read_csv(results / "runs.csv", keep_default_na=False)
+    other = runs[runs.run == "a"].assign(run="d", seed=1, paired_with="d", learning_rate=8)
+    records.write_table(pd.concat([runs, other]), results / "runs.csv")
+    with pytest.raises(ValueError, match="micro_gsm', 'kd'.* differ in learning_rate"):
+        records.with_settings(results, "metrics")
+
+
+def test_a_study_of_an_older_preset_is_left_out(results):
+    runs = pd.read_csv(results / "runs.csv", keep_default_na=False)
+    runs.loc[runs.run == "c", "paired_with"] = "a of yesterday"
+    records.write_table(runs, results / "runs.csv")
+    assert records.with_settings(results, "metrics", "floors").empty
 
 
 def test_a_run_replaces_an_older_one_of_the_same_name(tmp_path):

@@ -14,7 +14,7 @@ from adaswitch_lib.config import ModelSize
 from adaswitch_lib.methods import method
 from adaswitch_lib.pretraining import arguments, last_checkpoint, new_model, train_or_resume
 from adaswitch_lib.tasks import TASKS, micro_tokenizer
-from adaswitch_lib.training import _RowCollator, encode_rows, row_seed
+from adaswitch_lib.training import RowCollator, encode_rows, row_seed
 
 TOKENIZER = micro_tokenizer()
 ROWS = encode_rows(TASKS["micro_gsm"].load("train", 48, 0), TOKENIZER)
@@ -137,7 +137,7 @@ def test_rows_end_with_one_eos_which_is_learned_even_where_it_is_the_padding(tmp
     rows = encode_rows(TASKS["micro_gsm"].load("train", 2, 0), tokenizer)
     assert all(row["completion_ids"].count(tokenizer.eos_token_id) == 1 for row in rows)
     assert all(row["completion_ids"][-1] == tokenizer.eos_token_id for row in rows)
-    batch, _ = _RowCollator(tokenizer.pad_token_id)(list(rows))
+    batch, _ = RowCollator(tokenizer.pad_token_id)(list(rows))
     assert batch.completion_mask.sum(-1).tolist() == [len(row["completion_ids"]) for row in rows]
     assert batch.prompt_mask.sum(-1).tolist() == [len(row["prompt_ids"]) for row in rows]
 

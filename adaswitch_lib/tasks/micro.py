@@ -63,12 +63,28 @@ def _dialog(split: str, size: int, seed: int) -> Dataset:
     return Dataset.from_list([micro_dialog.row(plan, rng) for plan in islice(micro_dialog.plans(split, seed), size)])
 
 
-MICRO_GSM = Task("micro_gsm", "accuracy", _gsm, micro_gsm.score, max_prompt_tokens=64, max_new_tokens=64, trained_as="micro_gsm")
+MICRO_GSM = Task(
+    "micro_gsm",
+    "accuracy",
+    _gsm,
+    micro_gsm.score,
+    max_prompt_tokens=64,
+    max_new_tokens=64,
+    trained_as="micro_gsm",
+    first_mistake=micro_gsm.first_mistake,
+)
 MICRO_GSM_PLUS = Task(
     "micro_gsm_plus", "accuracy", _gsm_plus, micro_gsm.score, max_prompt_tokens=80, max_new_tokens=96, trained_as="micro_gsm"
 )
 MICRO_DIALOG = Task(
-    "micro_dialog", "all_facts", _dialog, micro_dialog.score, max_prompt_tokens=96, max_new_tokens=24, trained_as="micro_dialog"
+    "micro_dialog",
+    "all_facts",
+    _dialog,
+    micro_dialog.score,
+    max_prompt_tokens=96,
+    max_new_tokens=24,
+    trained_as="micro_dialog",
+    first_mistake=micro_dialog.first_mistake,
 )
 TEACHER_ROWS = {"micro_gsm": _gsm_all, "micro_dialog": _dialog}
 """What the teacher of each task learns from: `rows(split, size, seed)`."""

@@ -108,6 +108,20 @@ def score(completion: str, row: dict[str, str | list[str]]) -> dict[str, float]:
     return {"all_facts": float(all(right)), "facts": sum(right) / len(right), "rouge_l": rouge_l(completion, row["references"])}
 
 
+def first_mistake(completion: str, row: dict[str, str | list[str]]) -> int | None:
+    """Index of the first word that names a fact which is not the row's; its length where facts are missing, None if it is right."""
+    right = set(" ".join(row[fact] for fact in ("who", "what", "where", "when")).split())
+    words = completion.split()
+    for i, word in enumerate(words):
+        if word in _FACT_WORDS and word not in right:
+            return i
+    return None if score(completion, row)["all_facts"] else len(words)
+
+
+_FACT_WORDS = {*NAMES, *" ".join(PLANS).split(), *PLACES, *DAYS, *TIMES} - {"the", "a"}
+"""Words that a summary may only use for its facts."""
+
+
 def _chat(plan: Plan, rng: random.Random) -> str:
     """Up to two of what, day, time and place are proposed otherwise at first, and who may turn out to be someone else."""
     first, second = plan.speakers

@@ -121,6 +121,23 @@ def score(completion: str, row: dict[str, str]) -> dict[str, float]:
     return scores
 
 
+def first_mistake(completion: str, row: dict[str, str]) -> int | None:
+    """Index of the first word at which a solution goes wrong: its length where it ends too early, None if it is right.
+
+    However it is worded, a right solution has the digits, signs and full stops of the row's own, in this order.
+    """
+    words, expected = completion.split(), [word for word in row["completion"].split() if _counts(word)]
+    counted = [i for i, word in enumerate(words) if _counts(word)]
+    for place, i in enumerate(counted):
+        if place >= len(expected) or words[i] != expected[place]:
+            return i
+    return len(words) if len(counted) < len(expected) else None
+
+
+def _counts(word: str) -> bool:
+    return word.isdigit() or word in "+-."
+
+
 def _prompt(problem: Problem, rng: random.Random, perturbation: str | None) -> str:
     name, thing = problem.name, problem.thing
     gains, losses = (OTHER_GAINS, OTHER_LOSSES) if perturbation == "words" else (GAINS, LOSSES)

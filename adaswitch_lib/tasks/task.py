@@ -22,6 +22,8 @@ class Task:
         max_prompt_tokens, max_new_tokens: the lengths that it is meant for. All micro data fit; of real text a few rows
             are longer.
         trained_as: the task whose students answer it; another one's for tasks without training of their own.
+        first_mistake: of a completion, the index of its first wrong word (its length, where it ends too early), None if it
+            is right; None for tasks that cannot tell.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Task:
     max_prompt_tokens: int
     max_new_tokens: int
     trained_as: str
+    first_mistake: Callable[[str, Mapping], int | None] | None = None
 
     def scores(self, completions: Sequence[str], rows: Dataset) -> pd.DataFrame:
         """One line an item, one column a metric; NaN where a metric does not apply to an item.

@@ -1,0 +1,116 @@
+"""What a student writes, and what is written for it, while it learns: divergences, mistakes, and what the rule would catch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import pandas as pd
+import torch
+from datasets import Dataset
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from adaswitch_lib.divergence import forward_kl
+from adaswitch_lib.generation import OnPolicy, Policy, generate
+from adaswitch_lib.losses import completion_logits
+from adaswitch_lib.rollout import Rollout
+from adaswitch_lib.switching import SwitchRule, first_switch
+from adaswitch_lib.tasks.task import Task
+from adaswitch_lib.training import RowCollator, encode_rows
+
+
+@torch.no_grad()
+def look_at_texts(
+    policy: Policy | None,
+    teacher: PreTrainedModel,
+    student: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    rows: Dataset,
+    rule: SwitchRule,
+    temperature: float = 1.0,
+) -> tuple[dict[str, float], Rollout]:
+    """What `policy` writes for these rows (None: the data), and what the student writes alone.
+
+    Args:
+        rule: what is asked where it would have switched in the student's own text.
+        temperature: of sampling.
+
+    Returns:
+        The measurements, and the rollout of `policy`, or the student's own where the data are learned from:
+        `written_<metric>`: the task's score of the text that is learned from.
+        `kl_own`, `kl_data`: mean KL(teacher ‖ student) on the student's own text and on the data, nats a token; their
+        difference is what the student has not seen in training, exposure bias.
+        Where the task knows mistakes also what `caught` gives.
+    """
+    data, _ = RowCollator(tokenizer.pad_token_id)(list(encode_rows(rows, tokenizer)))
+    data = replace(data, **{name: value.to(student.device) for name, value in vars(data).items() if value is not None})
+    settings = {
+        "max_new_tokens": task.max_new_tokens,
+        "row_seeds": range(len(rows)),
+        "temperature": temperature,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    own = generate(OnPolicy(), teacher, student, data.prompt_ids, data.prompt_mask, **settings)
+    written = data if policy is None else own
+    if policy not in (None, OnPolicy()):
+        written = generate(policy, teacher, student, data.prompt_ids, data.prompt_mask, **settings)
+    training = student.training
+    student.eval()
+    on_data = forward_kl(completion_logits(teacher, data), completion_logits(student, data))
+    student.train(training)
+    found = {
+        f"written_{task.metric}": task.scores(_texts(written, tokenizer), rows)[task.metric].mean(),
+        "kl_own": float(own.divergence[own.completion_mask.bool()].mean()),
+        "kl_data": float(on_data[data.completion_mask.bool()].mean()),
+    }
+    if task.first_mistake:
+        switch = first_switch(own.divergence, own.completion_mask, rule)
+        mistake = first_mistakes(task.first_mistake, _texts(own, tokenizer), rows)
+        found |= caught(switch, mistake.to(switch.device))
+    return found, own if policy is None else written
+
+
+def first_mistakes(find: Callable[[str, Mapping], int | None], texts: list[str], rows: Dataset) -> Tensor:
+    """The token at which each text goes wrong, shape [batch] long; -1: nowhere."""
+    return torch.tensor([-1 if (at := find(text, row)) is None else at for text, row in zip(texts, rows, strict=True)])
+
+
+def caught(switch: Tensor, mistake: Tensor) -> dict[str, float]:
+    """Switches against mistakes, both as positions, -1 for none.
+
+    Returns:
+        `mistaken`: share of rows with a mistake.
+        `caught`: of these, the share in which the teacher takes over before the mistake or at it (recall).
+        `switch_before`, `switch_at`, `switch_after`: of the rows that switch, the shares in which the text was still
+        right, in which the switch is at the first wrong token, and in which it was wrong already. NaN where no row is counted.
+    """
+    switched, wrong = switch >= 0, mistake >= 0
+    at = switched & wrong & (switch == mistake)
+    after = switched & wrong & (switch > mistake)
+    before = switched & ~at & ~after
+
+    def share(of: Tensor, among: Tensor) -> float:
+        return float(of.sum() / among.sum())
+
+    return {
+        "mistaken": float(wrong.float().mean()),
+        "caught": share(switched & wrong & ~after, wrong),
+        "switch_before": share(before, switched),
+        "switch_at": share(at, switched),
+        "switch_after": share(after, switched),
+    }
+
+
+def trace(rollout: Rollout, tokenizer: PreTrainedTokenizerBase, step: int, rows: int) -> pd.DataFrame:
+    """The per-token table of the first rows, with their step and switch index."""
+    frame = rollout.rows(range(rows)).to_frame(tokenizer).assign(step=step)
+    frame["switch_index"] = rollout.switch_index.cpu().numpy()[frame.example]
+    return frame
+
+
+def _texts(rollout: Rollout, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    completions = zip(rollout.completion_ids, rollout.completion_mask.bool(), strict=True)
+    return [tokenizer.decode(tokens[real], skip_special_tokens=True) for tokens, real in completions]
