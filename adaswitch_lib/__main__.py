@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from adaswitch_lib.choosing import candidate_configs, choose
+from adaswitch_lib.choosing import choose, rates, refined
 from adaswitch_lib.config import RunConfig
 from adaswitch_lib.experiments import run_all
 from adaswitch_lib.paths import results_dir
@@ -75,7 +75,8 @@ def _status(chosen: argparse.Namespace) -> None:
 
 def _choose(chosen: argparse.Namespace) -> None:
     tasks = PRESETS["choosing"].tasks if "all" in chosen.task else chosen.task
-    run_all(candidate_configs(tasks), chosen.jobs)
+    run_all(rates(tasks), chosen.jobs)
+    run_all(refined(tasks), chosen.jobs)
     print(choose(tasks).to_string(index=False))
 
 

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from adaswitch_lib.looks import COLOURS, LINES, LOOKS, STYLE
+from adaswitch_lib.looks import COLOURS, COSTS, LOOKS, STYLE
 from adaswitch_lib.statistics import over_seeds
 
 _LINE = 118
@@ -87,12 +87,14 @@ def cost_growth(times: pd.DataFrame, axes: Sequence[Axes] | None = None) -> Sequ
             _, axes = plt.subplots(1, 3, figsize=(7.0, 2.1), sharey=True)
         for ax, (axis, label) in zip(axes, labels.items(), strict=True):
             some = times[times["axis"] == axis]
-            for i, (what, line) in enumerate(some.groupby("what", sort=False)):
-                ax.plot(line["value"], line["seconds"], "osD^v"[i] + "-", color=LINES[i], label=what)
+            for what, line in some.groupby("what", sort=False):
+                colour, marker, label = COSTS[what]
+                ax.plot(line["value"], line["seconds"], marker=marker, color=colour, label=label)
             ax.set(xscale="log", yscale="log", xlabel=label)
             ax.set_xticks(some["value"].unique(), [f"{value:,}" for value in some["value"].unique()], minor=False)
             ax.minorticks_off()
         axes[0].set_ylabel("seconds a rollout")
+        axes[0].set_yticks([0.05, 0.1, 0.2, 0.5, 1, 2, 5], ["0.05", "0.1", "0.2", "0.5", "1", "2", "5"])
         handles, names = axes[0].get_legend_handles_labels()
         axes[0].figure.legend(handles, names, loc="outside upper center", ncols=len(names))
     return axes

@@ -29,8 +29,13 @@ LOOKS = {
 }
 """Colour, marker and label of every method and task, the same in all figures; the controls are grey."""
 
-LINES = ("#000000", "#E69F00", "#0072B2", "#D55E00", "#009E73")
-"""Of curves that are neither writers nor methods: five of the Okabe-Ito palette."""
+COSTS = {
+    "adaswitch": LOOKS["adaswitch"],
+    "adaswitch, naive loop": ("#000000", "x", "AdaSwitch, naive loop"),
+    "on-policy": LOOKS["onpolicy"],
+    "off-policy": LOOKS["offpolicy"],
+}
+"""Of the rollouts that the benchmark times, by their names there."""
 
 METRICS = {
     "forward_kl": "forward KL",

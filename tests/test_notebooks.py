@@ -96,9 +96,9 @@ def test_the_training_notebook_makes_every_method_on_every_task(trained):
         ("06_kld_curves", {"figure_4b"}),
         ("07_early_stage_validation", {"figure_5"}),
         ("08_cost", {"step_seconds"}),
-        ("09_sensitivity", {"figure_6"}),
-        ("10_controls", {"figure_7"}),
-        ("12_why", {"figure_8", "figure_9"}),
+        ("09_sensitivity", {"sensitivity"}),
+        ("10_controls", {"controls"}),
+        ("12_why", {"exposure", "along_the_sequence"}),
     ],
 )
 def test_notebooks_of_results_run_headless(name, figures, trained, tmp_path, monkeypatch, inline):
