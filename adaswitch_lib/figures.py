@@ -88,8 +88,8 @@ def cost_growth(times: pd.DataFrame, axes: Sequence[Axes] | None = None) -> Sequ
         for ax, (axis, label) in zip(axes, labels.items(), strict=True):
             some = times[times["axis"] == axis]
             for what, line in some.groupby("what", sort=False):
-                colour, marker, label = COSTS[what]
-                ax.plot(line["value"], line["seconds"], marker=marker, color=colour, label=label)
+                colour, marker, name = COSTS[what]
+                ax.plot(line["value"], line["seconds"], marker=marker, color=colour, label=name)
             ax.set(xscale="log", yscale="log", xlabel=label)
             ax.set_xticks(some["value"].unique(), [f"{value:,}" for value in some["value"].unique()], minor=False)
             ax.minorticks_off()

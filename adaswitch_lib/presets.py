@@ -93,7 +93,16 @@ PRESETS: dict[str, Preset] = {
         },
     ),
     "quick": Preset(
-        replace(_MICRO, preset="quick", steps=80, batch_size=32, eval_every=20, validation_rows=100, test_rows=200),
+        replace(
+            _MICRO,
+            preset="quick",
+            start=SFTConfig(STUDENT, num_rows=1000, steps=250),
+            steps=50,
+            batch_size=32,
+            eval_every=25,
+            validation_rows=100,
+            test_rows=100,
+        ),
         description="the core methods, one seed; on word problems also the controls, two other divergences and a few rules",
         methods=CORE_METHODS,
         studies={
