@@ -69,7 +69,7 @@ def run(config: RunConfig) -> bool:
     work = results / "work" / config.id
     work.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(work.with_suffix(".lock"), blocking=False):
+        with FileLock(work.with_name(f"{config.id}.lock"), blocking=False):
             if config.id in records.finished(results):
                 shutil.rmtree(work)  # of a process that was killed between the tables and this
                 return False

@@ -61,6 +61,9 @@ def test_a_run_that_another_process_is_making_is_left_to_it(results):
     with FileLock(results / "work" / f"{config.id}.lock"):
         assert not run(config)
     assert records.finished(results) == set()
+    first, second = (replace(config, variant=f"rates.{rate}") for rate in (1, 2))
+    with FileLock(results / "work" / f"{first.id}.lock"):
+        assert run(second)  # a dot in a name does not make two runs one
 
 
 def test_rows_of_a_run_that_was_killed_between_two_tables_are_not_kept_twice(results):
