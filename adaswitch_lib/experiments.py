@@ -171,7 +171,7 @@ SWITCH_COLUMNS = (
 
 def _metrics(history: pd.DataFrame, items: list[pd.DataFrame], config: RunConfig) -> pd.DataFrame:
     """Long form: step, task, split, metric, value. Validation along the way, test at the end."""
-    names = [name for name in history if name.startswith("eval_")]
+    names = sorted(name for name in history if name.startswith("eval_"))  # a run that was resumed has them in another order
     validation = history.melt(["step"], names, "metric").dropna().assign(task=config.task, split="validation")
     validation["metric"] = validation.metric.str.removeprefix("eval_")
     test = [
