@@ -102,9 +102,10 @@ class RunConfig:
         return method(self.method).with_settings(**settings)
 
     def changed(self, **settings: Any) -> RunConfig:
-        """The same run with other settings; those of its rule (multiplier, window, min_history, floor) by their own names."""
-        rule = {field.name: settings.pop(field.name) for field in fields(SwitchRule) if field.name in settings}
-        return replace(self, rule=replace(self.rule, **rule), **settings)
+        """The same run with other settings; those of its rule (multiplier, window, min_history, floor) by their own names, too."""
+        of_rule = {field.name: settings.pop(field.name) for field in fields(SwitchRule) if field.name in settings}
+        rule = replace(settings.pop("rule", self.rule), **of_rule)
+        return replace(self, rule=rule, **settings)
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ class Preset:
             changes["variant"] = f"adhoc.{digest(repr(sorted(changes.items())))}"
         chosen = {**self.choices.get(task, {}), **self.choices.get(f"{task}/{method_name}", {})}
         named = {"task": task, "method": method_name, "seed": seed, "teacher": teacher_digest(task)}
-        return self.base.changed(**(chosen | changes | named))
+        return self.base.changed(**chosen).changed(**(changes | named))  # a rule that is given stands as it is
 
     def configs(self, tasks: Iterable[str], methods: Iterable[str], seeds: Iterable[int]) -> list[RunConfig]:
         """The grid: all runs of these, seed by seed, so that the first seed is complete first; each once."""

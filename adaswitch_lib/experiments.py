@@ -34,7 +34,7 @@ from adaswitch_lib.session import NonFiniteLogits
 from adaswitch_lib.tasks import TASKS
 from adaswitch_lib.tasks.task import Task
 from adaswitch_lib.texts import look_at_texts, trace
-from adaswitch_lib.training import DistillationTrainer, encode_rows
+from adaswitch_lib.training import DistillationConfig, DistillationTrainer, encode_rows
 
 
 def run_all(configs: Sequence[RunConfig], jobs: int = 1) -> None:
@@ -106,32 +106,12 @@ def _tables(config: RunConfig, work: Path) -> dict[str, pd.DataFrame]:
     teacher, tokenizer = load_teacher(config.task)
     validation = task.load("validation", config.validation_rows, 0)
     rows = task.load("train", config.num_prompts, PROMPT_ROWS + config.seed)
-    start = student_start(config)
+    settings = _arguments(config, work, task.max_new_tokens)
+    examiner = _examiner(task.name, tokenizer, validation)
     collapsed = False
     with StepBar(config.id, config.steps) as bar:
         trainer = DistillationTrainer(
-            start,
-            teacher,
-            method,
-            arguments(
-                work,
-                config.seed,
-                max_steps=config.steps,
-                per_device_train_batch_size=config.batch_size,
-                learning_rate=config.learning_rate,
-                lr_scheduler_type="cosine_with_min_lr",
-                lr_scheduler_kwargs={"min_lr_rate": 0.1},
-                warmup_steps=config.steps // 20,
-                eval_strategy="steps",
-                eval_on_start=last_checkpoint(work) is None,
-                eval_steps=config.eval_every,
-                save_steps=config.eval_every,
-                save_total_limit=1,
-                max_new_tokens=task.max_new_tokens,
-            ),
-            encode_rows(rows, tokenizer),
-            tokenizer,
-            _examiner(task.name, tokenizer, validation),
+            student_start(config), teacher, method, settings, encode_rows(rows, tokenizer), tokenizer, examiner
         )
         quiet(trainer, [bar, _Texts(trainer, task, validation, config, work)])
         try:
@@ -150,18 +130,37 @@ def _tables(config: RunConfig, work: Path) -> dict[str, pd.DataFrame]:
     if collapsed:  # it solves nothing from here on
         missed = [step for step in range(0, config.steps + 1, config.eval_every) if step > trainer.state.global_step]
         history = pd.concat([history, pd.DataFrame({"step": missed, f"eval_{task.metric}": 0.0})])
-    settings = pd.json_normalize(asdict(config))
-    settings = settings.assign(label=method.label, loss=method.loss, collapsed=collapsed, train_seconds=history.step_seconds.sum())
-    settings = settings.assign(threads=torch.get_num_threads(), **records.versions())
+    told = pd.json_normalize(asdict(config))
+    told = told.assign(label=method.label, loss=method.loss, collapsed=collapsed, train_seconds=history.step_seconds.sum())
+    told = told.assign(threads=torch.get_num_threads(), **records.versions())
     # the run of the grid that it differs from in its variant
-    settings = settings.assign(paired_with=PRESETS[config.preset].config(config.task, config.method, config.seed).id)
+    told = told.assign(paired_with=PRESETS[config.preset].config(config.task, config.method, config.seed).id)
     return {
-        "runs": settings,
+        "runs": told,
         "metrics": _metrics(history, items, config),
         "switches": history.loc[history.step_seconds.notna(), ["step", "loss", *SWITCH_COLUMNS]],
         "items": pd.concat(items) if items else pd.DataFrame(),
         "traces": pd.concat([pd.read_parquet(file) for file in traces]) if traces else pd.DataFrame(),
     }
+
+
+def _arguments(config: RunConfig, work: Path, max_new_tokens: int) -> DistillationConfig:
+    return arguments(
+        work,
+        config.seed,
+        max_steps=config.steps,
+        per_device_train_batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="cosine_with_min_lr",
+        lr_scheduler_kwargs={"min_lr_rate": 0.1},
+        warmup_steps=config.steps // 20,
+        eval_strategy="steps",
+        eval_on_start=last_checkpoint(work) is None,
+        eval_steps=config.eval_every,
+        save_steps=config.eval_every,
+        save_total_limit=1,
+        max_new_tokens=max_new_tokens,
+    )
 
 
 SWITCH_COLUMNS = (

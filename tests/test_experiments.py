@@ -17,6 +17,7 @@ from adaswitch_lib.__main__ import main
 from adaswitch_lib.paths import results_dir
 from adaswitch_lib.presets import preset
 from adaswitch_lib.pretraining import load_teacher
+from adaswitch_lib.switching import SwitchRule
 
 SMOKE = PRESETS["smoke"]
 TABLES = ("runs", "metrics", "switches", "items", "traces")
@@ -157,6 +158,13 @@ def test_configs_differ_in_id_wherever_they_differ():
     assert PRESETS["micro"].config("micro_gsm_plus", "kd", 0) == config
     everything = PRESETS["micro"].configs(["micro_gsm", "micro_gsm_plus", "micro_dialog"], PRESETS["micro"].methods, [0, 1])
     assert len(everything) == len({config.id for config in everything}) == 2 * 13 * 2
+
+
+def test_a_rule_that_is_given_stands_as_it_is():
+    rule = SwitchRule(multiplier=2.0, window=5, min_history=1, floor=0.0)
+    config = PRESETS["micro"].config("micro_gsm", "adaswitch", 0, rule=rule)
+    assert config.resolve_method().policy.rule == rule and config.variant.startswith("adhoc.")
+    assert PRESETS["micro"].config("micro_gsm", "adaswitch", 0, floor=0.25).rule.floor == 0.25
 
 
 def test_the_loss_and_the_divergence_of_the_switch_are_set_apart():

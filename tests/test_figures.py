@@ -147,6 +147,20 @@ def test_bars_are_the_means_over_seeds():
     plt.close()
 
 
+def test_scores_by_setting_and_by_two_settings():
+    table = pd.DataFrame({"loss": ["KL", "JSD", "KL"], "K": [1, 3, 3], "L": [4, 4, 8], "value": [0.1, 0.2, 0.3]})
+    table = table.assign(method="kd", seed=0)
+    _, (left, right, nothing) = plt.subplots(1, 3)
+    figures.by_setting(table, left, "loss")
+    assert [label.get_text() for label in left.get_xticklabels()] == ["KL", "JSD"]
+    assert left.lines[0].get_ydata().tolist() == pytest.approx([0.2, 0.2])
+    figures.heatmap(table, right, "L", "K")
+    assert sorted(text.get_text() for text in right.texts) == ["0.100", "0.200", "0.300"]  # and one cell is empty
+    figures.heatmap(table[:0], nothing, "L", "K")
+    assert nothing.get_title() == "no such runs yet"
+    plt.close()
+
+
 def test_cost_growth_has_a_panel_an_axis():
     times = pd.DataFrame(
         [
@@ -158,4 +172,5 @@ def test_cost_growth_has_a_panel_an_axis():
     )
     axes = figures.cost_growth(times)
     assert [len(ax.lines) for ax in axes] == [2, 2, 2]
+    assert [ax.get_xlabel() for ax in axes] == ["tokens written", "rows", "words in the vocabulary"]
     plt.close()
