@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 PRESET ?= quick
 OUT := results/quickstart/executed
 RUN := results/$(PRESET)/executed
-DRAWN := 03_main_results 04_metric_comparison 05_switch_rate 06_kld_curves 07_early_stage_validation 08_cost \
-	09_sensitivity 10_controls 12_why
+# which notebooks a preset has runs for
+DRAWN := 03_main_results $(if $(filter smollm2,$(PRESET)),,04_metric_comparison) 05_switch_rate 06_kld_curves \
+	07_early_stage_validation 08_cost $(if $(filter smollm2,$(PRESET)),,09_sensitivity) 10_controls \
+	$(if $(filter smollm2,$(PRESET)),11_real_llm) 12_why $(if $(filter micro smoke,$(PRESET)),13_when_it_pays)
 PAPERMILL := TQDM_DISABLE=1 $(BIN)/papermill -k python3 --no-progress-bar --log-level WARNING -p headless True
 
 .PHONY: draw help setup quickstart reproduce figures teachers test bench lint lab badges clean
@@ -55,9 +57,13 @@ $(DRAWN:%=$(RUN)/%.ipynb): $(RUN)/%.ipynb: notebooks/%.ipynb $(wildcard adaswitc
 	$(PAPERMILL) -p preset $(PRESET) $< $@.tmp.ipynb
 	mv $@.tmp.ipynb $@
 
-teachers: setup  ## Train the teachers of the micro tasks again, into the package (1 hour on 2 cores)
+teachers: setup  ## Train the teachers of the micro tasks again, into the package (1 hour on 2 cores); of PRESET=smollm2 into its results
+ifeq ($(PRESET),smollm2)
+	$(BIN)/python -m adaswitch_lib teachers --task dialogsum
+else
 	export OMP_NUM_THREADS=1; $(BIN)/python -m adaswitch_lib teachers --task micro_gsm & other=$$!; \
 	$(BIN)/python -m adaswitch_lib teachers --task micro_dialog && wait $$other
+endif
 
 test: setup  ## All tests (6 minutes)
 	$(BIN)/python -m pytest

@@ -1,4 +1,4 @@
-"""Commands: `python -m adaswitch_lib run | status | choose | teachers`."""
+"""Commands: `python -m adaswitch_lib run | status | choose | teachers | layers`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import os
 import sys
 
 from adaswitch_lib.choosing import choose, rates, refined
-from adaswitch_lib.config import RunConfig
+from adaswitch_lib.config import TRAINED_TASKS, RunConfig
 from adaswitch_lib.experiments import run_all
+from adaswitch_lib.layers import choose_layers
 from adaswitch_lib.paths import results_dir
 from adaswitch_lib.presets import PRESETS, TEACHERS, preset
-from adaswitch_lib.pretraining import SHIPPED, train_teacher
 from adaswitch_lib.progress import StepBar, log_lines
 from adaswitch_lib.records import finished
+from adaswitch_lib.references import examine_references
+from adaswitch_lib.teachers import train_teacher
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,12 +34,13 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("choose", help="try settings on validation data and keep the best of each method")
     command.add_argument("--task", nargs="+", default=["all"], help="names, or all")
     command.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time (default: one a core)")
-    command = commands.add_parser("teachers", help="train the teachers of the micro tasks again")
-    command.add_argument("--task", nargs="+", default=["all"], help="names, or all")
+    command = commands.add_parser("teachers", help="train teachers again, those of the micro tasks into the package")
+    command.add_argument("--task", nargs="+", default=["all"], help=f"some of {', '.join(TEACHERS)}; all: the micro tasks")
+    commands.add_parser("layers", help="compare which layers of SmolLM2 the student of smollm2 may keep")
     chosen = parser.parse_args(arguments)
     log_lines()
     try:
-        {"run": _run, "status": _status, "choose": _choose, "teachers": _teachers}[chosen.command](chosen)
+        {"run": _run, "status": _status, "choose": _choose, "teachers": _teachers, "layers": _layers}[chosen.command](chosen)
     except (ValueError, FileNotFoundError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -60,7 +63,9 @@ def _configs(chosen: argparse.Namespace) -> list[RunConfig]:
 
 
 def _run(chosen: argparse.Namespace) -> None:
-    run_all(_configs(chosen), chosen.jobs)
+    configs = _configs(chosen)
+    run_all(configs, chosen.jobs)
+    examine_references(configs)
     _status(chosen)
 
 
@@ -81,12 +86,13 @@ def _choose(chosen: argparse.Namespace) -> None:
 
 
 def _teachers(chosen: argparse.Namespace) -> None:
-    tasks = list(TEACHERS) if "all" in chosen.task else chosen.task
-    for task in tasks:
-        if task not in TEACHERS:
-            raise ValueError(f"no teacher for {task!r}: use one of {', '.join(TEACHERS)}.")
-        with StepBar(f"teacher of {task}", TEACHERS[task].steps) as bar:
-            print(train_teacher(task, SHIPPED, [bar]))
+    for task in TRAINED_TASKS if "all" in chosen.task else chosen.task:
+        with StepBar(f"teacher of {task}", TEACHERS[task].steps if task in TEACHERS else 0) as bar:
+            print(train_teacher(task, [bar]))
+
+
+def _layers(chosen: argparse.Namespace) -> None:
+    print(choose_layers().to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from adaswitch_lib.methods import METHODS, Method, method
+from adaswitch_lib.paths import home
 from adaswitch_lib.records import digest
 from adaswitch_lib.switching import SwitchRule
 
 TRAINED_TASKS = ("micro_gsm", "micro_dialog")
-"""Tasks that a student learns; micro_gsm_plus is answered by the students of micro_gsm."""
+"""Micro tasks that a student learns."""
+
+TRAINED_AS = {"micro_gsm_plus": "micro_gsm", "gsm_plus": "gsm8k"}
+"""Tasks that are examinations of another one's students."""
 
 
 @dataclass(frozen=True)
@@ -27,17 +31,34 @@ class ModelSize:
 
 
 @dataclass(frozen=True)
-class SFTConfig:
-    """Supervised training from random weights: of a teacher, or of the student before distillation.
+class Pretrained:
+    """A model whose weights exist already.
 
     Attributes:
-        size: of the model.
+        source: "smollm2" (see `load_pair`), a hub id or a folder.
+        layers: which of its layers to keep; empty: all.
+        lora_rank: of an adapter that is trained instead of the weights; 0: the weights themselves.
+        bf16: passes in bfloat16 (autocast); the weights that are trained stay in float32.
+    """
+
+    source: str
+    layers: tuple[int, ...] = ()
+    lora_rank: int = 0
+    bf16: bool = True
+
+
+@dataclass(frozen=True)
+class SFTConfig:
+    """Supervised training: of a teacher, or of the student before distillation.
+
+    Attributes:
+        size: the model that is trained: a new one of this size, or one that exists.
         num_rows: rows of the training split; each is seen `steps * batch_size / num_rows` times.
         steps, batch_size: optimiser steps, and rows in each.
         learning_rate: highest; rises over the first 5 % of the steps, then falls to 0 along a cosine.
     """
 
-    size: ModelSize
+    size: ModelSize | Pretrained
     num_rows: int
     steps: int
     batch_size: int = 64
@@ -51,8 +72,8 @@ class RunConfig:
     Attributes:
         preset, task, method, seed: as on the command line. The seed gives the student's start, the prompts, their
             order and the rows' seeds: the same for all methods.
-        teacher: start of the SHA-256 of its weights.
-        start: how the student is trained before distillation.
+        teacher: the start of the SHA-256 of its weights, where this project trained it; else its hub id or folder.
+        start: how the student is trained before distillation; with 0 steps it is taken as it is.
         num_prompts: rows of the training split that it is distilled on.
         steps, batch_size, learning_rate: as in `SFTConfig`; the rate falls to a tenth.
         eval_every: steps between examinations.
@@ -62,6 +83,9 @@ class RunConfig:
             the one that the switch looks at.
         loss: the divergence to learn by; None: the method's own.
         variant: of a run that differs from the grid's, the study and its name there; "" for those of the grid.
+        max_prompt_tokens, max_new_tokens: rows of training and validation that are longer are left out (see `limited`);
+            None: as the task says.
+        micro_batch: rows that go through the models at once, for long rows; None: the whole batch.
     """
 
     preset: str
@@ -86,11 +110,20 @@ class RunConfig:
     divergence: str = "forward_kl"
     loss: str | None = None
     variant: str = ""
+    max_prompt_tokens: int | None = None
+    max_new_tokens: int | None = None
+    micro_batch: int | None = None
 
     @property
     def id(self) -> str:
         """A readable name, with a hash of everything that decides the numbers."""
-        return "-".join(filter(None, (self.task, self.method, self.variant, f"s{self.seed}", digest(asdict(self)))))
+        told = {name: value for name, value in asdict(self).items() if name not in LATER or value is not None}
+        return "-".join(filter(None, (self.task, self.method, self.variant, f"s{self.seed}", digest(told))))
+
+    @property
+    def bf16(self) -> bool:
+        """Whether passes are made in bfloat16."""
+        return isinstance(self.start.size, Pretrained) and self.start.size.bf16
 
     def resolve_method(self) -> Method:
         """The method with this run's settings."""
@@ -108,12 +141,16 @@ class RunConfig:
         return replace(self, rule=rule, **settings)
 
 
+LATER = ("max_prompt_tokens", "max_new_tokens", "micro_batch")
+"""Settings that came after the first runs were made: where they are None, ids are what they were before."""
+
+
 @dataclass(frozen=True)
 class Study:
     """Runs that differ in a few settings from those of the grid, each from the one of the same task, method and seed.
 
     Attributes:
-        variants: name -> what differs, as in `RunConfig.changed`.
+        variants: name -> what differs, as in `RunConfig.changed`; a value may be a function of the grid's run.
     """
 
     variants: Mapping[str, Mapping[str, Any]]
@@ -131,6 +168,8 @@ class Preset:
         methods, seeds: what "all" stands for.
         studies: name -> runs beside the grid.
         choices: settings of a task, or of a task and a method ("micro_gsm", "micro_gsm/kd"), chosen on validation.
+        looked_at: tasks for which the pair only writes, before anything is trained (see `references`).
+        teachers: task -> hub id or folder of a teacher that is used as it is; the others this project trains.
         description: what it is for.
     """
 
@@ -141,6 +180,8 @@ class Preset:
     tasks: tuple[str, ...] = TRAINED_TASKS
     studies: Mapping[str, Study] = field(default_factory=dict)
     choices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    looked_at: tuple[str, ...] = ()
+    teachers: Mapping[str, str] = field(default_factory=dict)
 
     def config(self, task: str, method_name: str, seed: int, **changes: Any) -> RunConfig:
         """The run of one task, method and seed.
@@ -149,14 +190,16 @@ class Preset:
             ValueError: for an unknown task or method.
         """
         method(method_name)
-        task = {"micro_gsm_plus": "micro_gsm"}.get(task, task)
+        task = TRAINED_AS.get(task, task)
         if task not in self.tasks:
-            raise ValueError(f"unknown task {task!r}: use one of {', '.join(self.tasks)}, micro_gsm_plus.")
+            examined = [name for name, trained_as in TRAINED_AS.items() if trained_as in self.tasks]
+            raise ValueError(f"unknown task {task!r}: use one of {', '.join([*self.tasks, *examined])}.")
         if changes and "variant" not in changes:  # or it would take the place of the grid's run
             changes["variant"] = f"adhoc.{digest(repr(sorted(changes.items())))}"
         chosen = {**self.choices.get(task, {}), **self.choices.get(f"{task}/{method_name}", {})}
-        named = {"task": task, "method": method_name, "seed": seed, "teacher": teacher_digest(task)}
-        return self.base.changed(**chosen).changed(**(changes | named))  # a rule that is given stands as it is
+        named = {"task": task, "method": method_name, "seed": seed}
+        of_task = {"teacher": self.teachers.get(task) or teacher_digest(task)}
+        return self.base.changed(**chosen).changed(**(of_task | changes | named))  # a rule that is given stands as it is
 
     def configs(self, tasks: Iterable[str], methods: Iterable[str], seeds: Iterable[int]) -> list[RunConfig]:
         """The grid: all runs of these, seed by seed, so that the first seed is complete first; each once."""
@@ -175,7 +218,8 @@ class Preset:
         runs = []
         for seed, variant, method_name, task in itertools.product(of.seeds, of.variants, of.methods, of.tasks):
             plain = self.config(task, method_name, seed)
-            other = plain.changed(**of.variants[variant])
+            settings = {key: value(plain) if callable(value) else value for key, value in of.variants[variant].items()}
+            other = plain.changed(**settings)
             runs.append(plain if other == plain else other.changed(variant=f"{name}.{variant}"))  # no run is made twice
         return list(dict.fromkeys(runs))
 
@@ -185,11 +229,15 @@ class Preset:
         return list(dict.fromkeys(grid + [run for name in self.studies for run in self.study(name)]))
 
 
-SHIPPED = Path(__file__).parent / "teachers"
-"""The teachers of the micro tasks, a folder each."""
+def teacher_folder(task: str) -> Path:
+    """Of a teacher that this project trains. Those of the micro tasks ship with the package. Adapters stand with the
+    results, since the licence of what they learned from does not allow every use."""
+    return Path(__file__).parent / "teachers" / task if task in TRAINED_TASKS else home() / "results/smollm2/teachers" / task
 
 
 def teacher_digest(task: str) -> str:
-    """The first eight hexadecimal digits of the SHA-256 of the shipped teacher's weights; "" where there is none."""
-    file = SHIPPED / task / "model.safetensors"
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:8] if file.is_file() else ""
+    """The first eight hexadecimal digits of the SHA-256 of such a teacher's weights; "" where there is none."""
+    for file in (teacher_folder(task) / name for name in ("model.safetensors", "adapter_model.safetensors")):
+        if file.is_file():
+            return hashlib.sha256(file.read_bytes()).hexdigest()[:8]
+    return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 from datasets import Dataset
@@ -21,32 +21,47 @@ def answers(
     *,
     temperature: float = 0.0,
     seed: int = 0,
-    batch_size: int = 256,
+    tokens_at_once: int = 2**16,
 ) -> list[str]:
-    """What the model answers to each row's prompt; greedy unless a temperature is given."""
+    """What the model answers to each row's prompt; greedy unless a temperature is given.
 
-    def batches() -> Iterator[str]:
-        for start in range(0, len(rows), batch_size):
-            prompts = rows[start : start + batch_size]["prompt"]
-            ids, mask = (tensor.to(model.device) for tensor in encode_prompts(tokenizer, prompts))
-            rollout = generate(
-                OnPolicy(),
-                model,
-                model,
-                ids,
-                mask,
-                max_new_tokens=task.max_new_tokens,
-                row_seeds=range(seed + start, seed + start + len(prompts)),
-                temperature=temperature,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-                block_size=task.max_new_tokens,
-                record_divergence=False,
-            )
-            for tokens, real in zip(rollout.completion_ids, rollout.completion_mask.bool(), strict=True):
-                yield tokenizer.decode(tokens[real], skip_special_tokens=True)
+    Args:
+        tokens_at_once: how many tokens a batch may have, prompts and answers with their padding: what memory allows. Rows
+            of similar length go together.
+    """
+    ids, mask = encode_prompts(tokenizer, rows["prompt"])
+    found = [""] * len(rows)
+    for batch in _batches(mask.sum(-1).tolist(), task.max_new_tokens, tokens_at_once):
+        width = int(mask[batch].sum(-1).max())
+        rollout = generate(
+            OnPolicy(),
+            model,
+            model,
+            ids[batch, -width:].to(model.device),
+            mask[batch, -width:].to(model.device),
+            max_new_tokens=task.max_new_tokens,
+            row_seeds=[seed + row for row in batch],
+            temperature=temperature,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            block_size=task.max_new_tokens,
+            record_divergence=False,
+        )
+        for row, tokens, real in zip(batch, rollout.completion_ids, rollout.completion_mask.bool(), strict=True):
+            found[row] = tokenizer.decode(tokens[real], skip_special_tokens=True)
+    return found
 
-    return list(batches())
+
+def _batches(lengths: Sequence[int], new: int, tokens_at_once: int) -> Iterator[list[int]]:
+    """Rows by length, the longest first, as many at a time as fit; at least one."""
+    batch: list[int] = []
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        if batch and (len(batch) + 1) * (lengths[batch[0]] + new) > tokens_at_once:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
 
 
 def examine(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task, rows: Dataset) -> pd.DataFrame:

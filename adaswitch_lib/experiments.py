@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
@@ -23,16 +24,23 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
+try:
+    import resource
+except ModuleNotFoundError:  # Windows
+    resource = None
+
 from adaswitch_lib import records
 from adaswitch_lib.config import RunConfig
 from adaswitch_lib.evaluation import examine
+from adaswitch_lib.models import cut_to, num_scored_ids
 from adaswitch_lib.paths import results_dir
 from adaswitch_lib.presets import PRESETS
-from adaswitch_lib.pretraining import arguments, last_checkpoint, load_teacher, quiet, train_on_data, train_or_resume
+from adaswitch_lib.pretraining import arguments, last_checkpoint, quiet, train_on_data, train_or_resume, untrained
 from adaswitch_lib.progress import StepBar, log_lines, logger, watched
 from adaswitch_lib.session import NonFiniteLogits
-from adaswitch_lib.tasks import TASKS
+from adaswitch_lib.tasks import TASKS, limited
 from adaswitch_lib.tasks.task import Task
+from adaswitch_lib.teachers import load_teacher
 from adaswitch_lib.texts import look_at_texts, trace
 from adaswitch_lib.training import DistillationConfig, DistillationTrainer, encode_rows
 
@@ -82,37 +90,51 @@ def run(config: RunConfig) -> bool:
 
 def student_start(config: RunConfig) -> PreTrainedModel:
     """The student before distillation: one for each task and seed, trained when it is first asked for."""
-    folder = results_dir(config.preset) / "work" / f"start-{config.task}-s{config.seed}-{records.digest(asdict(config.start))}"
+    folder = start_folder(config)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):  # whoever comes second waits for the first
         if not folder.is_dir():
-            _, tokenizer = load_teacher(config.task)
-            rows = TASKS[config.task].load("train", config.start.num_rows, START_ROWS + config.seed)
-            with StepBar(folder.name, config.start.steps) as bar:
-                model = train_on_data(config.start, rows, tokenizer, config.seed, folder.with_suffix(".sft"), [bar])
+            _, tokenizer = load_teacher(config.task, config.teacher)
+            if config.start.steps:
+                rows = task_of(config, tokenizer).load("train", config.start.num_rows, START_ROWS + config.seed)
+                with StepBar(folder.name, config.start.steps) as bar:
+                    model = train_on_data(config.start, rows, tokenizer, config.seed, folder.with_suffix(".sft"), [bar])
+            else:
+                model = untrained(config.start.size, tokenizer, config.seed)
             model.save_pretrained(folder.with_suffix(".tmp"))
             folder.with_suffix(".tmp").rename(folder)
-            shutil.rmtree(folder.with_suffix(".sft"))
+            shutil.rmtree(folder.with_suffix(".sft"), ignore_errors=True)
     return AutoModelForCausalLM.from_pretrained(folder)
+
+
+def start_folder(config: RunConfig) -> Path:
+    """Where that student is kept."""
+    return results_dir(config.preset) / "work" / f"start-{config.task}-s{config.seed}-{records.digest(asdict(config.start))}"
 
 
 PROMPT_ROWS, START_ROWS = 10_000, 20_000
 """Added to a run's seed: rows to distil on and to start from are drawn apart from each other and from the teacher's."""
 
 
+def task_of(config: RunConfig, tokenizer: PreTrainedTokenizerBase, name: str | None = None) -> Task:
+    """The task of a run, or the one of that name, with the run's lengths."""
+    return limited(TASKS[name or config.task], tokenizer, config.max_prompt_tokens, config.max_new_tokens)
+
+
 def _tables(config: RunConfig, work: Path) -> dict[str, pd.DataFrame]:
     """Train, examine, and tidy up what came out."""
-    task, method = TASKS[config.task], config.resolve_method()
-    teacher, tokenizer = load_teacher(config.task)
+    method = config.resolve_method()
+    teacher, tokenizer = load_teacher(config.task, config.teacher, torch.bfloat16 if config.bf16 else torch.float32)
+    student = student_start(config)
+    cut_to(min(map(num_scored_ids, (teacher, student))), teacher, student)
+    task = task_of(config, tokenizer)
     validation = task.load("validation", config.validation_rows, 0)
     rows = task.load("train", config.num_prompts, PROMPT_ROWS + config.seed)
     settings = _arguments(config, work, task.max_new_tokens)
-    examiner = _examiner(task.name, tokenizer, validation)
+    examiner = _examiner(task, tokenizer, validation)
     collapsed = False
     with StepBar(config.id, config.steps) as bar:
-        trainer = DistillationTrainer(
-            student_start(config), teacher, method, settings, encode_rows(rows, tokenizer), tokenizer, examiner
-        )
+        trainer = DistillationTrainer(student, teacher, method, settings, encode_rows(rows, tokenizer), tokenizer, examiner)
         quiet(trainer, [bar, _Texts(trainer, task, validation, config, work)])
         try:
             student = train_or_resume(trainer, work)
@@ -120,10 +142,11 @@ def _tables(config: RunConfig, work: Path) -> dict[str, pd.DataFrame]:
             logger.warning("%s: collapsed at step %d: %s", config.id, trainer.state.global_step, error)
             student, collapsed = None, True
     items = []
-    for examined in TASKS.values():
+    for examined in (task_of(config, tokenizer, name) for name in TASKS):
         if examined.trained_as == config.task and config.test_rows:
             test = examined.load("test", config.test_rows, 0)
-            found = examined.scores([""] * len(test), test) if collapsed else examine(student, tokenizer, examined, test)
+            with trainer.accelerator.autocast():
+                found = examined.scores([""] * len(test), test) if collapsed else examine(student, tokenizer, examined, test)
             items.append(found.assign(task=examined.name, example=range(len(test))))
     traces = sorted(work.glob("trace-*.parquet"))
     history = pd.DataFrame(trainer.state.log_history)
@@ -132,7 +155,7 @@ def _tables(config: RunConfig, work: Path) -> dict[str, pd.DataFrame]:
         history = pd.concat([history, pd.DataFrame({"step": missed, f"eval_{task.metric}": 0.0})])
     told = pd.json_normalize(asdict(config))
     told = told.assign(label=method.label, loss=method.loss, collapsed=collapsed, train_seconds=history.step_seconds.sum())
-    told = told.assign(threads=torch.get_num_threads(), **records.versions())
+    told = told.assign(threads=torch.get_num_threads(), peak_memory_mb=_peak_memory(), **records.versions())
     # the run of the grid that it differs from in its variant
     told = told.assign(paired_with=PRESETS[config.preset].config(config.task, config.method, config.seed).id)
     return {
@@ -149,7 +172,9 @@ def _arguments(config: RunConfig, work: Path, max_new_tokens: int) -> Distillati
         work,
         config.seed,
         max_steps=config.steps,
-        per_device_train_batch_size=config.batch_size,
+        per_device_train_batch_size=config.micro_batch or config.batch_size,
+        gradient_accumulation_steps=config.batch_size // (config.micro_batch or config.batch_size),
+        bf16=config.bf16,
         learning_rate=config.learning_rate,
         lr_scheduler_type="cosine_with_min_lr",
         lr_scheduler_kwargs={"min_lr_rate": 0.1},
@@ -161,6 +186,13 @@ def _arguments(config: RunConfig, work: Path, max_new_tokens: int) -> Distillati
         save_total_limit=1,
         max_new_tokens=max_new_tokens,
     )
+
+
+def _peak_memory() -> float | None:
+    """MB that this process has had at most, for this run or for one it made before; None where the system does not tell."""
+    if resource is None:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 SWITCH_COLUMNS = (
@@ -181,8 +213,8 @@ def _metrics(history: pd.DataFrame, items: list[pd.DataFrame], config: RunConfig
     return pd.concat([validation, *test])[["step", "task", "split", "metric", "value"]]
 
 
-def _examiner(task: str, tokenizer: PreTrainedTokenizerBase, rows: Dataset) -> Callable[[PreTrainedModel], dict[str, float]]:
-    return lambda model: examine(model, tokenizer, TASKS[task], rows).mean(numeric_only=True).to_dict()
+def _examiner(task: Task, tokenizer: PreTrainedTokenizerBase, rows: Dataset) -> Callable[[PreTrainedModel], dict[str, float]]:
+    return lambda model: examine(model, tokenizer, task, rows).mean(numeric_only=True).to_dict()
 
 
 class _Texts(TrainerCallback):
@@ -195,16 +227,17 @@ class _Texts(TrainerCallback):
         if self.config.traced_rows == 0:
             return
         trainer, tokenizer = self.trainer, self.trainer.processing_class
-        found, rollout = look_at_texts(
-            trainer.method.policy,
-            trainer.teacher,
-            trainer.model,
-            tokenizer,
-            self.task,
-            self.rows,
-            self.config.rule,
-            args.sampling_temperature,
-        )
+        with trainer.accelerator.autocast():
+            found, rollout = look_at_texts(
+                trainer.method.policy,
+                trainer.teacher,
+                trainer.model,
+                tokenizer,
+                self.task,
+                self.rows,
+                self.config.rule,
+                args.sampling_temperature,
+            )
         trainer.log({f"eval_{name}": value for name, value in found.items()})
         frame = trace(rollout, tokenizer, state.global_step, self.config.traced_rows)
         frame.to_parquet(self.work / f"trace-{state.global_step:06d}.parquet")

@@ -22,12 +22,13 @@ _LINE = 118
 """Characters in a line of figure 1, at the text width of a paper."""
 
 
-def writers(traces: Mapping[str, pd.DataFrame], ax: Axes | None = None, max_lines: int = 2) -> Axes:
+def writers(traces: Mapping[str, pd.DataFrame], ax: Axes | None = None, max_lines: int = 2, limit: int | None = None) -> Axes:
     """Figure 1: who wrote each token of one completion under each policy.
 
     Args:
         traces: name of the policy -> per-token table of one example.
         max_lines: lines of text a policy gets; longer completions are cut, which an ellipsis says.
+        limit: tokens that a completion could have; of those that have as many it is said that they stop there.
     """
     with plt.style.context(STYLE):
         if ax is None:
@@ -35,7 +36,7 @@ def writers(traces: Mapping[str, pd.DataFrame], ax: Axes | None = None, max_line
         y = 0.0
         for name, trace in traces.items():
             ax.text(0, y, name, fontsize=7, fontweight="bold", va="center")
-            ax.text(_LINE, y, _share(trace), fontsize=6, color="0.35", va="center", ha="right")
+            ax.text(_LINE, y, _share(trace, limit), fontsize=6, color="0.35", va="center", ha="right")
             y = _write_tokens(ax, trace, y + 1.0, max_lines) + 1.4
         ax.set(xlim=(0, _LINE), ylim=(y - 0.7, -0.8))
         ax.axis("off")
@@ -277,8 +278,9 @@ def _mark_switch(ax: Axes, position: int, divergence: float, top: float) -> None
     ax.text(position, 0.87 * top, label, **place)
 
 
-def _share(trace: pd.DataFrame) -> str:
-    return f"{len(trace)} tokens, {(trace['source'] == 'teacher').mean():.0%} by the teacher"
+def _share(trace: pd.DataFrame, limit: int | None) -> str:
+    cut = ", the limit" if len(trace) == limit else ""
+    return f"{len(trace)} tokens{cut}; {(trace['source'] == 'teacher').mean():.0%} by the teacher"
 
 
 def _tint(who: str) -> str:

@@ -10,6 +10,8 @@ COLOURS = {"student": "#0072B2", "teacher": "#D55E00"}
 """Of the writers: blue and vermilion of the Okabe-Ito palette, told apart by the colour-blind, too."""
 
 LOOKS = {
+    "teacher": ("#000000", "_", "teacher"),
+    "start": ("#000000", "x", "student before"),
     "sft": ("#56B4E9", "v", "SFT"),
     "seqkd": ("#009E73", "^", "SeqKD"),
     "kd": ("#E69F00", "s", "KD"),
@@ -26,6 +28,9 @@ LOOKS = {
     "micro_gsm": ("#0072B2", "o", "micro GSM"),
     "micro_gsm_plus": ("#009E73", "^", "micro GSM-Plus"),
     "micro_dialog": ("#D55E00", "s", "micro dialogues"),
+    "gsm8k": ("#0072B2", "o", "GSM8K"),
+    "gsm_plus": ("#009E73", "^", "GSM-Plus"),
+    "dialogsum": ("#D55E00", "s", "DialogSum"),
 }
 """Colour, marker and label of every method and task, the same in all figures; the controls are grey."""
 

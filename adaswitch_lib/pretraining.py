@@ -1,9 +1,8 @@
-"""Micro models before distillation: trained on data from random weights. The teachers ship with the package."""
+"""Training on data, before distillation: of teachers, and of students at their start."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,10 +10,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from filelock import FileLock
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
@@ -25,14 +21,11 @@ from transformers import (
     TrainerState,
 )
 
-from adaswitch_lib.config import SHIPPED, ModelSize, SFTConfig
-from adaswitch_lib.evaluation import examine
+from adaswitch_lib.config import ModelSize, Pretrained, SFTConfig
 from adaswitch_lib.methods import METHODS
-from adaswitch_lib.presets import TEACHERS
-from adaswitch_lib.tasks import TASKS, TEACHER_ROWS, micro_tokenizer
+from adaswitch_lib.models import check_shared_vocabulary, load_model
 from adaswitch_lib.training import DistillationConfig, DistillationTrainer, encode_rows
 
-TEACHER_SEED = 0
 POSITIONS = 256
 
 
@@ -52,6 +45,26 @@ def new_model(size: ModelSize, tokenizer: PreTrainedTokenizerBase, seed: int) ->
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LlamaForCausalLM(config)
+
+
+def untrained(size: ModelSize | Pretrained, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
+    """What training on data starts from. With an adapter, only that is trained.
+
+    Raises:
+        ModuleNotFoundError: where an adapter is asked for and peft is missing.
+    """
+    if isinstance(size, ModelSize):
+        return new_model(size, tokenizer, seed)
+    model, own = load_model(size.source, size.layers)
+    check_shared_vocabulary(model, model, tokenizer, own)
+    if not size.lora_rank:
+        return model
+    from peft import LoraConfig, get_peft_model  # an optional extra: pip install peft
+
+    adapter = LoraConfig(r=size.lora_rank, lora_alpha=2 * size.lora_rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return get_peft_model(model, adapter)
 
 
 def arguments(folder: Path, seed: int, **settings: Any) -> DistillationConfig:
@@ -84,14 +97,14 @@ def train_on_data(
     folder: Path,
     callbacks: Sequence[TrainerCallback] = (),
     examine: Callable[[PreTrainedModel], dict[str, float]] | None = None,
-) -> LlamaForCausalLM:
-    """A model of `config.size`, trained on the rows' completions from random weights.
+) -> PreTrainedModel:
+    """A model of `config.size`, trained on the rows' completions.
 
     Args:
         folder: for checkpoints, ten over the run; a run that was killed goes on from the last. The caller removes it.
     """
     trainer = DistillationTrainer(
-        new_model(config.size, tokenizer, seed),
+        untrained(config.size, tokenizer, seed),
         None,
         METHODS["sft"],
         arguments(
@@ -106,6 +119,7 @@ def train_on_data(
             save_total_limit=1,
             eval_strategy="steps" if examine else "no",
             eval_steps=max(1, config.steps // 10),
+            bf16=isinstance(config.size, Pretrained) and config.size.bf16,
         ),
         encode_rows(rows, tokenizer),
         tokenizer,
@@ -121,7 +135,8 @@ def train_or_resume(trainer: Trainer, folder: Path) -> PreTrainedModel:
     if checkpoint is not None and _step(checkpoint) >= trainer.args.max_steps:
         # the trainer would take one step more before it looks at the count
         trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        return AutoModelForCausalLM.from_pretrained(checkpoint).eval()
+        trainer._load_from_checkpoint(str(checkpoint))  # knows whole models and adapters
+        return trainer.model.eval()
     trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
     return trainer.model.eval()
 
@@ -140,60 +155,3 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 def _step(checkpoint: Path) -> int:
     return int(checkpoint.name.split("-")[1])
-
-
-def load_teacher(task: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The teacher of a micro task that ships with the package, in eval mode, and the tokenizer.
-
-    Raises:
-        FileNotFoundError: if it is not there; the message says how to train it.
-    """
-    folder = SHIPPED / task
-    if not (folder / "model.safetensors").is_file():
-        raise FileNotFoundError(f"no teacher in {folder}: train it with `make teachers`.")
-    return AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder, padding_side="left")
-
-
-def train_teacher(task: str, folder: Path, callbacks: Sequence[TrainerCallback] = ()) -> Path:
-    """Train the teacher of a micro task and save it with its card to `folder`/<task>, whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    work = folder / f"{task}.work"
-    with FileLock(folder / f"{task}.lock"):
-        config, tokenizer = TEACHERS[task], micro_tokenizer()
-        rows = TEACHER_ROWS[task]("train", config.num_rows, TEACHER_SEED)
-        watch = TASKS[task].load("validation", 200, TEACHER_SEED)
-
-        def scores(model: PreTrainedModel) -> dict[str, float]:
-            return examine(model, tokenizer, TASKS[task], watch).mean(numeric_only=True).to_dict()
-
-        model = train_on_data(config, rows, tokenizer, TEACHER_SEED, work, callbacks, scores)
-        done = folder / f"{task}.tmp"
-        model.save_pretrained(done)
-        tokenizer.save_pretrained(done)
-        (done / "README.md").write_text(_card(task, config, model, tokenizer), encoding="utf-8")
-        if (folder / task).exists():
-            os.replace(folder / task, work / "before")
-        os.replace(done, folder / task)
-        shutil.rmtree(work)
-    return folder / task
-
-
-def _card(task: str, config: SFTConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
-    lines = [
-        f"# Teacher of {task}",
-        "",
-        f"A Llama of {config.size.layers} layers x {config.size.width}, {model.num_parameters():,} parameters, trained from",
-        f"random weights on generated data (seed {TEACHER_SEED}): {config.num_rows:,} rows, {config.steps:,} steps of",
-        f"{config.batch_size} rows, highest learning rate {config.learning_rate}. Rebuilt by `make teachers`.",
-        "Scores of greedy answers:",
-        "",
-        "| task | split | rows | scores |",
-        "|---|---|---|---|",
-    ]
-    for examined in TASKS.values():
-        if examined.trained_as == task:
-            for split in ("validation", "test"):
-                rows = examined.load(split, 500, TEACHER_SEED)
-                scores = examine(model, tokenizer, examined, rows).mean(numeric_only=True).round(3).to_dict()
-                lines.append(f"| {examined.name} | {split} | {len(rows)} | {json.dumps(scores)} |")
-    return "\n".join([*lines, ""])

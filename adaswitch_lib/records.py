@@ -7,6 +7,8 @@ A preset's results are five tables, keyed by the column `run`:
     switches.csv    one row a step: loss, switch rate and position, divergence at the switch, teacher's share, …
     items.parquet   one row a test item: its scores and the answer
     traces.parquet  one row a token of the rollouts that every examination keeps
+
+and, by `references`, references.parquet: the items of the teacher and of students before distillation.
 """
 
 from __future__ import annotations
@@ -98,6 +100,17 @@ def with_settings(results: Path, name: str, study: str | None = None) -> pd.Data
     return read_table(results, name).merge(runs, on="run", suffixes=("", "_of_run"))
 
 
+def reference_scores(results: Path) -> pd.DataFrame:
+    """Mean test scores of the teacher and of the students before distillation: columns method, seed, task, split, metric, value.
+    Empty where they were not examined."""
+    file = results / "references.parquet"
+    if not file.is_file():
+        return pd.DataFrame(columns=["method", "seed", "task", "split", "metric", "value"])
+    items = pd.read_parquet(file).drop(columns=["example", "answer", "of", "trained_on"])
+    means = items.groupby(["method", "seed", "task"]).mean(numeric_only=True)
+    return means.stack().rename_axis([*means.index.names, "metric"]).reset_index(name="value").assign(split="test")
+
+
 SAME_IN_A_GRID = ("teacher", "start.steps", "num_prompts", "steps", "batch_size", "eval_every", "validation_rows", "test_rows")
 """Settings in which runs of one task must agree."""
 
@@ -158,12 +171,16 @@ def _provenance(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit this package runs from, with a + if the work tree differs; None outside a checkout."""
+    """The commit this package runs from, with a + if the package differs from it; None outside a checkout."""
     try:
-        command = ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
-        return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
+        commit = _git("describe", "--always", "--abbrev=12", "--exclude=*")
+        return commit + "+" * bool(_git("status", "--porcelain", "--", "."))  # results grow while runs are made
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def _git(*command: str) -> str:
+    return subprocess.run(["git", *command], cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _version(name: str) -> str | None:

@@ -11,7 +11,15 @@ from adaswitch_lib.looks import LOOKS
 from adaswitch_lib.records import write_table
 from adaswitch_lib.statistics import holm, over_seeds, paired
 
-HEADLINE = {"micro_gsm": "accuracy", "micro_gsm_plus": "accuracy", "micro_dialog": "all_facts"}
+HEADLINE = {
+    "micro_gsm": "accuracy",
+    "micro_gsm_plus": "accuracy",
+    "micro_dialog": "all_facts",
+    "dialogsum": "rouge_l",
+    "gsm8k": "accuracy",
+    "gsm_plus": "accuracy",
+}
+"""The metric of each task that figures and tables show, in their order."""
 
 
 def final_scores(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -26,7 +34,7 @@ def by_seed(scores: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         yield task, scores[scores.task == task].pivot(index="seed", columns="method", values="value")
 
 
-def main_results(metrics: pd.DataFrame, reference: str = "adaswitch") -> pd.DataFrame:
+def main_results(metrics: pd.DataFrame, references: pd.DataFrame | None = None, reference: str = "adaswitch") -> pd.DataFrame:
     """Table 1: test score of every method on every task, mean ± half of the 95 % interval over seeds.
 
     A star marks the best method of a task where it beats every other with an interval of the paired difference that
@@ -34,8 +42,11 @@ def main_results(metrics: pd.DataFrame, reference: str = "adaswitch") -> pd.Data
 
     Args:
         metrics: of `records.with_settings`.
+        references: of `records.reference_scores`: the teacher and the student before distillation, in rows of their own.
     """
     columns = {}
+    if references is not None:
+        references = references[references.metric == references.task.map(HEADLINE)]
     for task, wide in by_seed(final_scores(metrics)):
         found = {method: over_seeds(wide[method].dropna()) for method in LOOKS if method in wide}
         best = max(found, key=lambda method: found[method].mean)
@@ -46,19 +57,29 @@ def main_results(metrics: pd.DataFrame, reference: str = "adaswitch") -> pd.Data
             f"{' †' if other.get(method) else ''}"
             for method, interval in found.items()
         }
+        if references is not None:
+            for method, values in references[references.task == task].groupby("method").value:
+                columns[LOOKS[task][2]][method] = _plus_minus(over_seeds(values))
     table = pd.DataFrame(columns)
     table = table.reindex([method for method in LOOKS if method in table.index])
     return table.rename(index=lambda method: LOOKS[method][2]).rename_axis("method").fillna("–")
 
 
-def paired_differences(metrics: pd.DataFrame, reference: str = "adaswitch") -> pd.DataFrame:
-    """Claim C1: `reference` minus every other method, paired by seed, with Holm's correction over all rows."""
+def paired_differences(metrics: pd.DataFrame, reference: str = "adaswitch", within: str | None = None) -> pd.DataFrame:
+    """Claim C1: `reference` minus every other method, paired by seed, with Holm's correction over all rows.
+
+    Args:
+        within: a column of settings; differences are then taken between runs that share its value.
+    """
     lines = []
-    for task, wide in by_seed(final_scores(metrics)):
-        for method in (method for method in LOOKS if method in wide and method != reference and reference in wide):
-            both = wide[[reference, method]].dropna()
-            found = paired(both[reference], both[method])
-            lines.append({"task": task, "against": method, **found._asdict()})
+    scores = final_scores(metrics)
+    for setting, some in scores.groupby(within) if within else [(None, scores)]:
+        for task, wide in by_seed(some):
+            for method in (method for method in LOOKS if method in wide and method != reference and reference in wide):
+                both = wide[[reference, method]].dropna()
+                found = paired(both[reference], both[method])
+                line = {"task": task, "against": method, **found._asdict()}
+                lines.append({within: setting} | line if within else line)
     table = pd.DataFrame(lines)
     return table.assign(p_holm=holm(table.p)) if len(table) else table
 

@@ -17,7 +17,7 @@ from adaswitch_lib.losses import completion_logits
 from adaswitch_lib.rollout import Rollout
 from adaswitch_lib.switching import SwitchRule, first_switch
 from adaswitch_lib.tasks.task import Task
-from adaswitch_lib.training import RowCollator, encode_rows
+from adaswitch_lib.training import ROWS_AT_ONCE, RowCollator, encode_rows
 
 
 @torch.no_grad()
@@ -59,18 +59,23 @@ def look_at_texts(
         written = generate(policy, teacher, student, data.prompt_ids, data.prompt_mask, **settings)
     training = student.training
     student.eval()
-    on_data = forward_kl(completion_logits(teacher, data), completion_logits(student, data))
+    on_data = torch.cat([_divergences(teacher, student, part) for part in data.by_length(ROWS_AT_ONCE)])
     student.train(training)
     found = {
         f"written_{task.metric}": task.scores(_texts(written, tokenizer), rows)[task.metric].mean(),
         "kl_own": float(own.divergence[own.completion_mask.bool()].mean()),
-        "kl_data": float(on_data[data.completion_mask.bool()].mean()),
+        "kl_data": float(on_data.mean()),
     }
     if task.first_mistake:
         switch = first_switch(own.divergence, own.completion_mask, rule)
         mistake = first_mistakes(task.first_mistake, _texts(own, tokenizer), rows)
         found |= caught(switch, mistake.to(switch.device))
     return found, own if policy is None else written
+
+
+def _divergences(teacher: PreTrainedModel, student: PreTrainedModel, rows: Rollout) -> Tensor:
+    """KL(teacher ‖ student) at every real token of the completions, shape [tokens]."""
+    return forward_kl(completion_logits(teacher, rows), completion_logits(student, rows))[rows.completion_mask.bool()]
 
 
 def first_mistakes(find: Callable[[str, Mapping], int | None], texts: list[str], rows: Dataset) -> Tensor:

@@ -126,21 +126,22 @@ class DistillationTrainer(Trainer):
             return rows
         all_by_policy = len(by_policy) == len(places)
         asked = rows.rows(by_policy)
-        rollout = generate(
-            policy,
-            self.teacher,
-            self.accelerator.unwrap_model(self.model),
-            asked.prompt_ids,
-            asked.prompt_mask,
-            max_new_tokens=self.args.max_new_tokens,
-            row_seeds=[seeds[i] for i in by_policy],
-            temperature=self.args.sampling_temperature,
-            eos_token_id=self.processing_class.eos_token_id,
-            pad_token_id=self.processing_class.pad_token_id,
-            block_size=self.args.block_size,
-            record_divergence=False,
-            keep_teacher_logits=all_by_policy and self._keeps_logits(len(places)),
-        )
+        with self.accelerator.autocast():  # texts come from the distributions that the loss will see
+            rollout = generate(
+                policy,
+                self.teacher,
+                self.accelerator.unwrap_model(self.model),
+                asked.prompt_ids,
+                asked.prompt_mask,
+                max_new_tokens=self.args.max_new_tokens,
+                row_seeds=[seeds[i] for i in by_policy],
+                temperature=self.args.sampling_temperature,
+                eos_token_id=self.processing_class.eos_token_id,
+                pad_token_id=self.processing_class.pad_token_id,
+                block_size=self.args.block_size,
+                record_divergence=False,
+                keep_teacher_logits=all_by_policy and self._keeps_logits(len(places)),
+            )
         if all_by_policy:
             return rollout
         from_data = [i for i in range(len(places)) if i not in set(by_policy)]
@@ -179,7 +180,8 @@ class DistillationTrainer(Trainer):
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Examine the student; the metrics go to the log under `metric_key_prefix`."""
-        metrics = self.examine(self.accelerator.unwrap_model(self.model))
+        with self.accelerator.autocast():
+            metrics = self.examine(self.accelerator.unwrap_model(self.model))
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

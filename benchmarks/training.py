@@ -23,10 +23,11 @@ from trl.experimental.gkd import GKDConfig, GKDTrainer
 
 from adaswitch_lib import METHODS, PRESETS, DistillationTrainer
 from adaswitch_lib.experiments import student_start
-from adaswitch_lib.pretraining import arguments, load_teacher, quiet
+from adaswitch_lib.pretraining import arguments, quiet
 from adaswitch_lib.progress import log_lines
 from adaswitch_lib.records import write_table
 from adaswitch_lib.tasks import TASKS
+from adaswitch_lib.teachers import load_teacher
 from adaswitch_lib.training import encode_rows
 
 COMMON = dict(per_device_train_batch_size=64, learning_rate=1e-6, save_strategy="no", report_to="none", disable_tqdm=True)

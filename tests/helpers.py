@@ -2,7 +2,7 @@
 
 import torch
 
-from adaswitch_lib import completion_logits, generate
+from adaswitch_lib import completion_logits, generate, load_pair
 
 
 def write(policy, pair, prompts, **changes):
@@ -31,3 +31,29 @@ def row(rollout, i):
 @torch.no_grad()
 def parallel_logits(pair, rollout):
     return completion_logits(pair.teacher, rollout), completion_logits(pair.student, rollout)
+
+
+SMALL = {
+    "num_prompts": 8,
+    "steps": 2,
+    "batch_size": 4,
+    "micro_batch": 2,
+    "eval_every": 2,
+    "validation_rows": 2,
+    "test_rows": 4,
+    "traced_rows": 1,
+    "max_prompt_tokens": 64,
+    "max_new_tokens": 16,
+}
+"""Settings that make a run on real tasks one of seconds."""
+
+
+def saved(folder, architecture="llama", more=(0, 0)):
+    """Folders of a tiny teacher and student whose embeddings are padded by different numbers of ids."""
+    pair = load_pair("tiny", architecture=architecture)
+    for name, extra in zip(("teacher", "student"), more, strict=True):
+        model = getattr(pair, name)
+        model.resize_token_embeddings(len(pair.tokenizer) + extra, mean_resizing=False)
+        model.save_pretrained(folder / name)
+        pair.tokenizer.save_pretrained(folder / name)
+    return str(folder / "teacher"), str(folder / "student")

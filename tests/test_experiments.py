@@ -16,12 +16,12 @@ from adaswitch_lib import PRESETS, DistillationTrainer, experiments, records, ru
 from adaswitch_lib.__main__ import main
 from adaswitch_lib.paths import results_dir
 from adaswitch_lib.presets import preset
-from adaswitch_lib.pretraining import load_teacher
 from adaswitch_lib.switching import SwitchRule
+from adaswitch_lib.teachers import load_teacher
 
 SMOKE = PRESETS["smoke"]
 TABLES = ("runs", "metrics", "switches", "items", "traces")
-SECONDS = ["train_seconds", "write_seconds", "step_seconds"]
+MACHINE = ["train_seconds", "write_seconds", "step_seconds", "peak_memory_mb"]
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def results(tmp_path, monkeypatch):
 
 def tables(results):
     return {
-        name: records.read_table(results, name).drop(columns=SECONDS, errors="ignore").reset_index(drop=True) for name in TABLES
+        name: records.read_table(results, name).drop(columns=MACHINE, errors="ignore").reset_index(drop=True) for name in TABLES
     }
 
 
@@ -197,7 +197,7 @@ def test_status_counts(results, capsys):
 def test_what_is_missing_says_how_to_make_it(results):
     with pytest.raises(FileNotFoundError, match="run --preset smoke"):
         records.read_table(results, "metrics")
-    with pytest.raises(FileNotFoundError, match="make teachers"):
+    with pytest.raises(FileNotFoundError, match="teachers --task nothing"):
         load_teacher("nothing")
     with pytest.raises(ValueError, match="unknown preset 'fast': use one of smoke, quick, micro"):
         preset("fast")

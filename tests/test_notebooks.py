@@ -2,11 +2,16 @@ import re
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import papermill
 import pytest
+from helpers import SMALL, saved
 
 from adaswitch_lib import METHODS, PRESETS
+from adaswitch_lib import run as run_of
+from adaswitch_lib.config import Pretrained, SFTConfig
 from adaswitch_lib.records import read_table
+from adaswitch_lib.references import examine_references
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -99,6 +104,7 @@ def test_the_training_notebook_makes_every_method_on_every_task(trained):
         ("09_sensitivity", {"sensitivity"}),
         ("10_controls", {"controls"}),
         ("12_why", {"exposure", "along_the_sequence"}),
+        ("13_when_it_pays", {"when_it_pays"}),
     ],
 )
 def test_notebooks_of_results_run_headless(name, figures, trained, tmp_path, monkeypatch, inline):
@@ -110,6 +116,22 @@ def test_notebooks_of_results_run_headless(name, figures, trained, tmp_path, mon
     assert sum("image/png" in output.get("data", {}) for output in outputs) == len(figures)
     torch_loaded, megabytes = outputs[-1]["text"].split()
     assert torch_loaded == "False" and int(megabytes) < 500  # a Binder has 1,000 for kernel and server
+
+
+def test_the_notebook_of_the_real_llm_runs_headless(real_data, tmp_path, inline):
+    name = "11_real_llm"
+    teacher, student = saved(real_data)
+    start = SFTConfig(Pretrained(student), num_rows=4, steps=1, batch_size=2)
+    settings = SMALL | {"teacher": teacher, "start": start, "variant": ""}
+    configs = [PRESETS["smollm2"].config("dialogsum", method, 0, **settings) for method in ("onpolicy", "adaswitch")]
+    for config in configs:
+        run_of(config)
+    examine_references(configs)
+    outputs = run(name, tmp_path / "out.ipynb", preset="smollm2")
+    home = real_data / "home"
+    assert not any(output.get("name") == "stderr" for output in outputs)
+    assert drawn(home / "figures" / "smollm2") == {"real_rollout", "real_divergence", "real_curves"}
+    assert set(pd.read_parquet(home / "results/smollm2/other_tasks.parquet").task) == {"dialogsum", "gsm8k", "gsm_plus"}
 
 
 def test_every_notebook_is_run_by_a_test():

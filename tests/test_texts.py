@@ -7,8 +7,9 @@ import torch
 
 from adaswitch_lib import AdaSwitch, OnPolicy, SwitchRule
 from adaswitch_lib.config import ModelSize
-from adaswitch_lib.pretraining import load_teacher, new_model
+from adaswitch_lib.pretraining import new_model
 from adaswitch_lib.tasks import TASKS, micro_dialog, micro_gsm
+from adaswitch_lib.teachers import load_teacher
 from adaswitch_lib.texts import caught, look_at_texts, trace
 
 RIGHT = "first 1 2 + 7 = 1 9 . then 1 9 - 4 is 1 5 . so ann has 1 5 apples ."

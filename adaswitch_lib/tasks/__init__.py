@@ -4,9 +4,19 @@ from adaswitch_lib.tasks.data import load_split
 from adaswitch_lib.tasks.dialogsum import DIALOGSUM
 from adaswitch_lib.tasks.gsm import GSM8K, GSM_PLUS
 from adaswitch_lib.tasks.micro import MICRO_DIALOG, MICRO_GSM, MICRO_GSM_PLUS, TEACHER_ROWS, micro_tokenizer
-from adaswitch_lib.tasks.prompts import encode_prompts, prompt_of, sample_prompts
+from adaswitch_lib.tasks.prompts import encode_prompts, limited, prompt_of, sample_prompts
 from adaswitch_lib.tasks.task import Task
 
 TASKS: dict[str, Task] = {task.name: task for task in (MICRO_GSM, MICRO_GSM_PLUS, MICRO_DIALOG, GSM8K, GSM_PLUS, DIALOGSUM)}
 
-__all__ = ["TASKS", "TEACHER_ROWS", "Task", "encode_prompts", "load_split", "micro_tokenizer", "prompt_of", "sample_prompts"]
+__all__ = [
+    "TASKS",
+    "TEACHER_ROWS",
+    "Task",
+    "encode_prompts",
+    "limited",
+    "load_split",
+    "micro_tokenizer",
+    "prompt_of",
+    "sample_prompts",
+]

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
 
+from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
+
+from adaswitch_lib.tasks.task import Task
 
 SAMPLES = {"gsm8k": "gsm8k.jsonl", "dialogue": "dialogues.jsonl"}
 
@@ -41,3 +46,28 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -
     has_template = tokenizer.chat_template is not None  # which writes its own special tokens
     encoded = tokenizer(list(prompts), add_special_tokens=not has_template, padding=True, padding_side="left", return_tensors="pt")
     return encoded["input_ids"], encoded["attention_mask"]
+
+
+def limited(
+    task: Task, tokenizer: PreTrainedTokenizerBase, max_prompt_tokens: int | None = None, max_new_tokens: int | None = None
+) -> Task:
+    """The task with other lengths, in tokens of this tokenizer; None: its own.
+
+    Rows of training and validation are left out whose prompt is longer than `max_prompt_tokens`, or whose completion and
+    its EOS are longer than `max_new_tokens`. Test rows all stay; answers are cut at `max_new_tokens`. For tasks of
+    real data, which have an end.
+    """
+    if max_prompt_tokens is None and max_new_tokens is None:
+        return task
+    prompt, new = max_prompt_tokens or task.max_prompt_tokens, max_new_tokens or task.max_new_tokens
+
+    def load(split: str, size: int, seed: int) -> Dataset:
+        if split == "test":
+            return task.load(split, size, seed)
+        rows = task.load(split, sys.maxsize, seed)
+        prompts = encode_prompts(tokenizer, rows["prompt"])[1].sum(-1).tolist()
+        completions = tokenizer(list(rows["completion"]), add_special_tokens=False)["input_ids"]
+        fits = [i for i in range(len(rows)) if prompts[i] <= prompt and len(completions[i]) < new]
+        return rows.select(fits[:size])
+
+    return replace(task, load=load, max_prompt_tokens=prompt, max_new_tokens=new)

@@ -1,0 +1,106 @@
+"""Which of SmolLM2's layers a shallower student keeps, chosen on validation data: `python -m adaswitch_lib layers`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+from adaswitch_lib.divergence import forward_kl
+from adaswitch_lib.evaluation import examine
+from adaswitch_lib.generation import OffPolicy, generate
+from adaswitch_lib.losses import completion_logits
+from adaswitch_lib.models import SMOLLM2_STUDENT, with_layers
+from adaswitch_lib.paths import results_dir
+from adaswitch_lib.presets import preset
+from adaswitch_lib.pretraining import train_on_data
+from adaswitch_lib.progress import watched
+from adaswitch_lib.records import write_table
+from adaswitch_lib.rollout import Rollout
+from adaswitch_lib.tasks import TASKS, encode_prompts, limited
+from adaswitch_lib.teachers import load_teacher
+
+CHOICE_SEED = 100
+"""Of the students that are compared; no run has it."""
+
+TEXTS = 8
+
+
+@torch.no_grad()
+def drop_order(teacher: PreTrainedModel, texts: Rollout, count: int) -> list[int]:
+    """The layers that matter least, the least first: each is the one without which KL(teacher ‖ student) rises least.
+
+    Args:
+        teacher: a Llama-like model.
+        texts: prompts and completions to measure on.
+        count: how many to drop.
+    """
+    real = texts.completion_mask.bool()
+    target = completion_logits(teacher, texts)
+
+    def loss(layers: Sequence[int]) -> float:
+        return float(forward_kl(target, completion_logits(with_layers(teacher, layers).eval(), texts))[real].mean())
+
+    kept = list(range(teacher.config.num_hidden_layers))
+    dropped = []
+    for _ in tqdm(range(count), unit="layer", disable=not watched()):
+        least = min(kept, key=lambda layer: loss([other for other in kept if other != layer]))
+        kept.remove(least)
+        dropped.append(least)
+    return dropped
+
+
+def candidates(count: int) -> dict[str, tuple[int, ...]]:
+    """Ways to keep `count` of the teacher's layers.
+
+    `greedy` by `drop_order`, on summaries that the teacher writes for training dialogues; `even`: at equal distances;
+    `front`: denser at the start, as in `SMOLLM2_STUDENT`.
+    """
+    teacher, tokenizer = load_teacher("dialogsum", dtype=torch.bfloat16)
+    base = preset("smollm2").base
+    task = limited(TASKS["dialogsum"], tokenizer, base.max_prompt_tokens, base.max_new_tokens)
+    ids, mask = encode_prompts(tokenizer, task.load("train", TEXTS, CHOICE_SEED)["prompt"])
+    texts = generate(
+        OffPolicy(),
+        teacher,
+        teacher,
+        ids,
+        mask,
+        max_new_tokens=task.max_new_tokens,
+        row_seeds=range(TEXTS),
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        record_divergence=False,
+    )
+    layers = teacher.config.num_hidden_layers
+    greedy = set(range(layers)) - set(drop_order(teacher, texts, layers - count))
+    even = {round(i * (layers - 1) / (count - 1)) for i in range(count)}
+    return {"greedy": tuple(sorted(greedy)), "even": tuple(sorted(even)), "front": SMOLLM2_STUDENT}
+
+
+def choose_layers(count: int = len(SMOLLM2_STUDENT)) -> pd.DataFrame:
+    """Heal a student of each candidate by the start of the preset `smollm2`, and examine it on validation dialogues.
+
+    Writes `results/smollm2/layers.csv`: layers, scores on validation rows before and after healing.
+    """
+    results, base = results_dir("smollm2"), preset("smollm2").base
+    _, tokenizer = load_teacher("dialogsum")
+    task = limited(TASKS["dialogsum"], tokenizer, base.max_prompt_tokens, base.max_new_tokens)
+    rows = task.load("train", base.start.num_rows, CHOICE_SEED)
+    validation = task.load("validation", base.validation_rows, 0)
+    lines = []
+    for name, layers in candidates(count).items():
+        start = replace(base.start, size=replace(base.start.size, layers=layers))
+        student = train_on_data(start, rows, tokenizer, CHOICE_SEED, results / "work" / f"layers-{name}")
+        with torch.autocast(student.device.type, torch.bfloat16, enabled=start.size.bf16):
+            scores = examine(student, tokenizer, task, validation).mean(numeric_only=True)
+        lines.append({"candidate": name, "layers": " ".join(map(str, layers)), **scores})
+        shutil.rmtree(results / "work" / f"layers-{name}")
+    table = pd.DataFrame(lines)
+    write_table(table, results / "layers.csv", start=asdict(base.start), seed=CHOICE_SEED, rows=len(validation))
+    return table

@@ -1,0 +1,86 @@
+"""What to hold students against: the teacher and the students before distillation, and what AdaSwitch writes for other tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+import torch
+from filelock import FileLock
+
+from adaswitch_lib.config import RunConfig
+from adaswitch_lib.evaluation import examine
+from adaswitch_lib.experiments import start_folder, student_start, task_of
+from adaswitch_lib.generation import AdaSwitch, generate
+from adaswitch_lib.paths import results_dir
+from adaswitch_lib.presets import PRESETS
+from adaswitch_lib.records import write_table
+from adaswitch_lib.tasks import TASKS, encode_prompts
+from adaswitch_lib.teachers import load_teacher
+from adaswitch_lib.texts import trace
+
+
+def examine_references(configs: Iterable[RunConfig]) -> None:
+    """Write `references.parquet` into the results: one row a test item, its scores and the answer, as in `items.parquet`.
+
+    The column `method` is "teacher" or "start"; a teacher has seed -1. What is there already is not examined again. Where
+    the preset looks at tasks that it does not train, `other_tasks.parquet` is written, too.
+    """
+    configs = list(configs)
+    for config in {(c.preset, c.task, c.seed, c.start, c.teacher): c for c in configs if c.test_rows}.values():
+        for who, seed, of in (("teacher", -1, config.teacher), ("start", config.seed, start_folder(config).name)):
+            _add(config, who, seed, f"{of}, {config.test_rows} rows")
+    for preset in {config.preset for config in configs}:
+        if PRESETS[preset].looked_at:
+            _write_for_other_tasks(next(c for c in configs if c.preset == preset), PRESETS[preset].looked_at)
+
+
+def _add(config: RunConfig, who: str, seed: int, of: str) -> None:
+    results = results_dir(config.preset)
+    file = results / "references.parquet"
+    with FileLock(results / "work" / "references.lock"):
+        table = pd.read_parquet(file) if file.is_file() else pd.DataFrame(columns=["method", "trained_on", "seed", "of"])
+        same = (table.method == who) & (table.trained_on == config.task) & (table.seed == seed)
+        if (table.of[same] == of).any():
+            return
+        teacher, tokenizer = load_teacher(config.task, config.teacher)
+        model = teacher if who == "teacher" else student_start(config)
+        parts = [table[~same]] if len(table) else []
+        for task in (task_of(config, tokenizer, name) for name in TASKS):
+            if task.trained_as == config.task:
+                rows = task.load("test", config.test_rows, 0)
+                with torch.autocast(model.device.type, torch.bfloat16, enabled=config.bf16):
+                    items = examine(model, tokenizer, task, rows)
+                items = items.assign(method=who, trained_on=config.task, seed=seed, of=of, task=task.name, example=range(len(rows)))
+                parts.append(items)
+        table = pd.concat(parts).sort_values(["trained_on", "method", "seed", "task", "example"], kind="stable")
+        write_table(table, file, preset=config.preset)
+
+
+def _write_for_other_tasks(config: RunConfig, tasks: Sequence[str], rows: int = 32) -> None:
+    """What AdaSwitch writes for test prompts of tasks that are not trained, with the teacher and the student's start of this run.
+
+    Writes `other_tasks.parquet` into the results: the per-token table of `Rollout.to_frame`, with task and switch_index.
+    """
+    results = results_dir(config.preset)
+    if (results / "other_tasks.parquet").is_file():
+        return
+    dtype = torch.bfloat16 if config.bf16 else torch.float32
+    teacher, tokenizer = load_teacher(config.task, config.teacher, dtype)
+    student = student_start(config).to(dtype)
+    frames = []
+    for task in (task_of(config, tokenizer, name) for name in tasks):
+        ids, mask = encode_prompts(tokenizer, task.load("test", rows, 0)["prompt"])
+        rollout = generate(
+            AdaSwitch(config.rule),
+            teacher,
+            student,
+            ids,
+            mask,
+            max_new_tokens=task.max_new_tokens,
+            row_seeds=range(rows),
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        frames.append(trace(rollout, tokenizer, 0, rows).assign(task=task.name))
+    write_table(pd.concat(frames), results / "other_tasks.parquet", preset=config.preset, run=config.id, rows=rows)

@@ -1,0 +1,99 @@
+"""Runs on models and data that exist: the presets `paper` and `smollm2`, on tiny models of the same architectures."""
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from helpers import SMALL, saved
+
+from adaswitch_lib import PRESETS, load_pair, run
+from adaswitch_lib.config import Pretrained, SFTConfig
+from adaswitch_lib.layers import drop_order
+from adaswitch_lib.losses import completion_logits
+from adaswitch_lib.models import with_layers
+from adaswitch_lib.paths import results_dir
+from adaswitch_lib.presets import TEACHERS
+from adaswitch_lib.records import digest, read_table, reference_scores
+from adaswitch_lib.references import examine_references
+from adaswitch_lib.rollout import Rollout
+from adaswitch_lib.tasks import TASKS, limited
+from adaswitch_lib.teachers import load_teacher, train_teacher
+
+
+@pytest.mark.parametrize(("architecture", "task"), [("qwen2", "gsm8k"), ("llama", "dialogsum"), ("gemma", "gsm8k")])
+def test_the_papers_preset_runs_on_pairs_of_unequal_vocabularies(real_data, architecture, task):
+    teacher, student = saved(real_data, architecture, more=(16, 8))
+    start = SFTConfig(Pretrained(student), num_rows=0, steps=0)
+    config = PRESETS["paper"].config(task, "adaswitch", 0, teacher=teacher, start=start, variant="", **SMALL)
+    assert run(config)
+    results = results_dir("paper")
+    examine_references([config])
+    (told,) = read_table(results, "runs").to_dict("records")
+    assert told["teacher"] == teacher and told["start.size.source"] == student and not told["collapsed"]
+    assert set(read_table(results, "items").task) == ({"gsm8k", "gsm_plus"} if task == "gsm8k" else {"dialogsum"})
+    switches = read_table(results, "switches")
+    assert len(switches) == 2 and switches.loss.gt(0).all() and switches.length.le(16).all()
+    assert set(reference_scores(results).method) == {"teacher", "start"}
+
+
+def test_the_papers_preset_names_the_papers_pairs():
+    grid = PRESETS["paper"].config("gsm_plus", "adaswitch", 0)
+    assert (grid.task, grid.teacher, grid.start.size.source) == ("gsm8k", "Qwen/Qwen2.5-3B-Instruct", "Qwen/Qwen2.5-0.5B-Instruct")
+    llama = PRESETS["paper"].study("llama")[0]
+    assert (llama.teacher, llama.start.size.source) == ("meta-llama/Llama-3.2-3B-Instruct", "meta-llama/Llama-3.2-1B-Instruct")
+    with pytest.raises(ValueError, match="unknown task 'micro_gsm': use one of gsm8k, dialogsum, gsm_plus"):
+        PRESETS["paper"].config("micro_gsm", "adaswitch", 0)
+
+
+def test_a_teacher_is_an_adapter_that_does_not_name_this_machine(real_data, monkeypatch):
+    teacher, _ = saved(real_data)
+    monkeypatch.setitem(TEACHERS, "dialogsum", SFTConfig(Pretrained(teacher, lora_rank=2), 8, steps=2, batch_size=2))
+    folder = train_teacher("dialogsum")
+    assert {file.name for file in folder.iterdir()} == {"adapter_config.json", "adapter_model.safetensors", "README.md"}
+    assert (
+        json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == teacher
+    )  # its source, as it was named
+    assert "CC BY-NC-SA" in (folder / "README.md").read_text()
+    model, tokenizer = load_teacher("dialogsum")
+    plain = load_pair(teacher, teacher).teacher
+    ids = torch.arange(4, 12)[None]
+    assert not torch.equal(model(ids).logits, plain(ids).logits)  # it has learned
+    start = SFTConfig(Pretrained(teacher, layers=(0, 3)), num_rows=4, steps=1, batch_size=2)
+    config = PRESETS["smollm2"].config("dialogsum", "kd", 0, start=start, variant="", **SMALL)
+    assert config.teacher and run(config)
+    (told,) = read_table(results_dir("smollm2"), "runs").to_dict("records")
+    assert told["start.size.layers"] == "[0, 3]" or told["start.size.layers"] == "(0, 3)"
+
+
+def test_rows_that_are_too_long_are_left_out_but_for_test(real_data, pair):
+    task = limited(TASKS["dialogsum"], pair.tokenizer, max_prompt_tokens=20, max_new_tokens=16)
+    assert len(TASKS["dialogsum"].load("train", 100, 0)) == 12
+    rows = task.load("train", 100, 0)
+    assert len(rows) == 8 and len(task.load("train", 5, 0)) == 5
+    assert len(task.load("test", 100, 0)) == 1 and task.max_new_tokens == 16
+    assert len(limited(task, pair.tokenizer, max_new_tokens=3).load("train", 100, 0)) == 0  # three words, and EOS
+    assert limited(task, pair.tokenizer) is task
+
+
+def test_settings_that_came_later_do_not_change_the_ids_of_runs_without_them():
+    config = PRESETS["micro"].config("micro_gsm", "kd", 0)
+    first = {
+        name: value for name, value in asdict(config).items() if name not in ("max_prompt_tokens", "max_new_tokens", "micro_batch")
+    }
+    assert config.id.endswith(digest(first))
+    assert replace(config, micro_batch=8).id != config.id
+
+
+@torch.no_grad()
+def test_layers_are_dropped_where_it_matters_least(pair):
+    """A layer that does nothing goes first."""
+    model = with_layers(pair.teacher, range(4)).eval()
+    for projection in (model.model.layers[2].self_attn.o_proj, model.model.layers[2].mlp.down_proj):
+        projection.weight.zero_()
+    ids = torch.randint(4, 20, (2, 6), generator=torch.Generator().manual_seed(0))
+    texts = Rollout.from_data(ids[:, :2], torch.ones_like(ids[:, :2]), ids[:, 2:], torch.ones_like(ids[:, 2:]))
+    order = drop_order(model, texts, 3)
+    assert order[0] == 2 and len(set(order)) == 3
+    same = completion_logits(with_layers(model, (0, 1, 3)).eval(), texts)
+    torch.testing.assert_close(same, completion_logits(model, texts))
