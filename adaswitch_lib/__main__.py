@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
 from adaswitch_lib.choosing import choose, rates, refined
 from adaswitch_lib.config import TRAINED_TASKS, RunConfig
-from adaswitch_lib.experiments import run_all
+from adaswitch_lib.experiments import JOBS, run_all
 from adaswitch_lib.layers import choose_layers
 from adaswitch_lib.paths import results_dir
 from adaswitch_lib.presets import PRESETS, TEACHERS, preset
@@ -30,10 +29,10 @@ def main(arguments: list[str] | None = None) -> int:
         command.add_argument("--seed", nargs="+", default=["all"], help="numbers, or all")
         command.add_argument("--study", nargs="+", default=[], help="runs beside the grid instead of it: names, or all")
         if name == "run":
-            command.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time (default: one a core)")
+            command.add_argument("--jobs", type=int, default=JOBS, help="runs at a time (default: one a core, or one on a GPU)")
     command = commands.add_parser("choose", help="try settings on validation data and keep the best of each method")
     command.add_argument("--task", nargs="+", default=["all"], help="names, or all")
-    command.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time (default: one a core)")
+    command.add_argument("--jobs", type=int, default=JOBS, help="runs at a time (default: one a core, or one on a GPU)")
     command = commands.add_parser("teachers", help="train teachers again, those of the micro tasks into the package")
     command.add_argument("--task", nargs="+", default=["all"], help=f"some of {', '.join(TEACHERS)}; all: the micro tasks")
     commands.add_parser("layers", help="compare which layers of SmolLM2 the student of smollm2 may keep")
@@ -41,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     log_lines()
     try:
         {"run": _run, "status": _status, "choose": _choose, "teachers": _teachers, "layers": _layers}[chosen.command](chosen)
-    except (ValueError, FileNotFoundError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -102,8 +102,10 @@ def save(results: Path) -> pd.DataFrame:
     frame = table(results)
     words = verdicts(frame)
     write_table(frame, results / "claims.csv", preset=results.name)
-    counts = with_settings(results, "metrics").groupby("trained_on").seed.nunique()
-    seeds = ", ".join(f"{LOOKS[task][2]} {count}" for task, count in counts.items())
+    counts = (
+        with_settings(results, "metrics").groupby(["trained_on", "method"]).seed.nunique().groupby("trained_on").agg(["min", "max"])
+    )
+    seeds = ", ".join(f"{LOOKS[task][2]} {' to '.join(map(str, sorted({low, high})))}" for task, low, high in counts.itertuples())
     parts = [
         "# The paper's claims in our runs",
         f"Made by code from the results of preset {results.name}; seeds: {seeds}. Effects are paired by seed, with 95 %\n"
@@ -121,7 +123,7 @@ def save(results: Path) -> pd.DataFrame:
 def _told_runs(results: Path) -> str:
     """How many runs there are, and which of them went wrong; none is left out of the tables."""
     runs = read_table(results, "runs")
-    metrics = with_settings(results, "metrics").query("split == 'validation' and task == trained_on")
+    metrics = read_table(results, "metrics").query("split == 'validation'")
     curves = metrics[metrics.metric == metrics.task.map(HEADLINE)].sort_values("step").groupby("run").value
     worse = curves.last()[curves.last() < curves.first()].index
     lists = {"collapsed (NaN or infinite logits)": runs.run[runs.collapsed], "ended below the score that they began with": worse}

@@ -83,9 +83,12 @@ class RunConfig:
             the one that the switch looks at.
         loss: the divergence to learn by; None: the method's own.
         variant: of a run that differs from the grid's, the study and its name there; "" for those of the grid.
-        max_prompt_tokens, max_new_tokens: rows of training and validation that are longer are left out (see `limited`);
-            None: as the task says.
-        micro_batch: rows that go through the models at once, for long rows; None: the whole batch.
+        max_prompt_tokens, max_new_tokens: rows of training and validation that are longer are left out, and answers are cut
+            (see `limited`); None: no row is left out, and answers are as long as the task says.
+        micro_batch: rows for which a loss is made at once, of a batch that does not fit into memory; None: all.
+
+    Raises:
+        ValueError: for a batch that does not divide into micro-batches, and a student that would be an adapter.
     """
 
     preset: str
@@ -113,6 +116,12 @@ class RunConfig:
     max_prompt_tokens: int | None = None
     max_new_tokens: int | None = None
     micro_batch: int | None = None
+
+    def __post_init__(self):
+        if self.micro_batch is not None and (self.micro_batch < 1 or self.batch_size % self.micro_batch):
+            raise ValueError(f"a batch of {self.batch_size} rows does not divide into micro-batches of {self.micro_batch}.")
+        if isinstance(self.start.size, Pretrained) and self.start.size.lora_rank:
+            raise ValueError("a run trains all of its student: lora_rank is for teachers. DistillationTrainer takes peft students.")
 
     @property
     def id(self) -> str:

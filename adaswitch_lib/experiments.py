@@ -30,9 +30,9 @@ except ModuleNotFoundError:  # Windows
     resource = None
 
 from adaswitch_lib import records
-from adaswitch_lib.config import RunConfig
+from adaswitch_lib.config import Pretrained, RunConfig
 from adaswitch_lib.evaluation import examine
-from adaswitch_lib.models import cut_to, num_scored_ids
+from adaswitch_lib.models import Pair, cut_to, num_scored_ids
 from adaswitch_lib.paths import results_dir
 from adaswitch_lib.presets import PRESETS
 from adaswitch_lib.pretraining import arguments, last_checkpoint, quiet, train_on_data, train_or_resume, untrained
@@ -44,8 +44,11 @@ from adaswitch_lib.teachers import load_teacher
 from adaswitch_lib.texts import look_at_texts, trace
 from adaswitch_lib.training import DistillationConfig, DistillationTrainer, encode_rows
 
+JOBS = 1 if torch.cuda.is_available() else os.cpu_count() or 1
+"""Runs at a time that suit this machine."""
 
-def run_all(configs: Sequence[RunConfig], jobs: int = 1) -> None:
+
+def run_all(configs: Sequence[RunConfig], jobs: int = JOBS) -> None:
     """Make all runs that are not done yet, `jobs` at a time, each in a process with its share of the threads.
 
     Raises:
@@ -109,11 +112,24 @@ def student_start(config: RunConfig) -> PreTrainedModel:
 
 def start_folder(config: RunConfig) -> Path:
     """Where that student is kept."""
-    return results_dir(config.preset) / "work" / f"start-{config.task}-s{config.seed}-{records.digest(asdict(config.start))}"
+    deciding = asdict(config.start)
+    if isinstance(config.start.size, Pretrained):  # its rows are those that fit, its vocabulary is the teacher's
+        deciding |= {"fits": [config.max_prompt_tokens, config.max_new_tokens], "teacher": config.teacher}
+    return results_dir(config.preset) / "work" / f"start-{config.task}-s{config.seed}-{records.digest(deciding)}"
 
 
 PROMPT_ROWS, START_ROWS = 10_000, 20_000
-"""Added to a run's seed: rows to distil on and to start from are drawn apart from each other and from the teacher's."""
+"""Added to a run's seed, so that rows to distil on, to start from and of the teacher are drawn apart. Of generated tasks they
+differ; of real data they come from one pool, and some are the same."""
+
+
+def load_run_pair(config: RunConfig) -> Pair:
+    """The teacher, and the student before distillation, over the ids that both score; on the GPU if there is one."""
+    teacher, tokenizer = load_teacher(config.task, config.teacher, torch.bfloat16 if config.bf16 else torch.float32)
+    student = student_start(config)
+    cut_to(min(map(num_scored_ids, (teacher, student))), teacher, student)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Pair(teacher.to(device), student.to(device), tokenizer)
 
 
 def task_of(config: RunConfig, tokenizer: PreTrainedTokenizerBase, name: str | None = None) -> Task:
@@ -124,9 +140,7 @@ def task_of(config: RunConfig, tokenizer: PreTrainedTokenizerBase, name: str | N
 def _tables(config: RunConfig, work: Path) -> dict[str, pd.DataFrame]:
     """Train, examine, and tidy up what came out."""
     method = config.resolve_method()
-    teacher, tokenizer = load_teacher(config.task, config.teacher, torch.bfloat16 if config.bf16 else torch.float32)
-    student = student_start(config)
-    cut_to(min(map(num_scored_ids, (teacher, student))), teacher, student)
+    teacher, student, tokenizer = load_run_pair(config)
     task = task_of(config, tokenizer)
     validation = task.load("validation", config.validation_rows, 0)
     rows = task.load("train", config.num_prompts, PROMPT_ROWS + config.seed)

@@ -86,7 +86,7 @@ def candidates(count: int) -> dict[str, tuple[int, ...]]:
 def choose_layers(count: int = len(SMOLLM2_STUDENT)) -> pd.DataFrame:
     """Heal a student of each candidate by the start of the preset `smollm2`, and examine it on validation dialogues.
 
-    Writes `results/smollm2/layers.csv`: layers, scores on validation rows before and after healing.
+    Writes `results/smollm2/layers.csv`: layers, scores on validation rows after healing.
     """
     results, base = results_dir("smollm2"), preset("smollm2").base
     _, tokenizer = load_teacher("dialogsum")

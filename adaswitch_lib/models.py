@@ -139,6 +139,13 @@ def load_model(
     return model.eval(), tokenizer
 
 
+def with_weights_in(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """The model with its weights in another type; not its buffers: rotary frequencies in bfloat16 are other positions."""
+    for weight in model.parameters():
+        weight.data = weight.data.to(dtype)
+    return model
+
+
 def cut_to(num_ids: int, *models: PreTrainedModel) -> None:
     """Let models score the first `num_ids` ids alone. The ids cut off are padding that no text contains: as if their
     logits were -inf."""

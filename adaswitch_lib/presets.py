@@ -83,8 +83,6 @@ _PAPER = replace(
     eval_every=100,
     validation_rows=200,
     test_rows=2400,
-    max_prompt_tokens=None,
-    max_new_tokens=None,
     **_QWEN,
 )
 
@@ -105,9 +103,16 @@ def _chosen(**by_task: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _metrics(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Figure 3: another divergence to learn by and, where a method has one, to switch by, with the floor in its own unit."""
-    return {
-        name: {"loss": name, "divergence": name, "floor": lambda run, unit=_ONE_NAT[name]: unit * run.rule.floor} for name in names
-    }
+    return {name: {"loss": name, **_switch_by(name)} for name in names}
+
+
+def _apart(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The same divergences, only to learn by or only to switch by."""
+    return {f"{name}-loss": {"loss": name} for name in names} | {f"{name}-switch": _switch_by(name) for name in names}
+
+
+def _switch_by(name: str) -> dict[str, Any]:
+    return {"divergence": name, "floor": lambda run: _ONE_NAT[name] * run.rule.floor}
 
 
 _ONE_NAT = {"reverse_kl": 4.0, "jensen_shannon": 0.25, "total_variation": 0.6}
@@ -166,11 +171,12 @@ PRESETS: dict[str, Preset] = {
         seeds=(0, 1, 2, 3, 4),
         studies={
             "metrics": Study(
-                _metrics(("reverse_kl", "jensen_shannon", "total_variation")),
+                _metrics(_ONE_NAT),
                 methods=("onpolicy", "skd", "adaswitch"),
                 tasks=TRAINED_TASKS,
                 seeds=(0, 1, 2),
             ),
+            "apart": Study(_apart(_ONE_NAT), tasks=("micro_dialog",), seeds=(0, 1, 2)),
             "sensitivity": Study(
                 _rules(itertools.product((1.5, 3, 6), (4, 8, 32)))
                 | {f"history-{n}": {"min_history": n} for n in (1, 8)}
@@ -200,6 +206,10 @@ PRESETS: dict[str, Preset] = {
         description="the paper's pairs from the hub, Qwen2.5 and, as a study, Llama-3.2: for a GPU, and not run by us",
         tasks=("gsm8k", "dialogsum"),
         teachers=dict.fromkeys(("gsm8k", "dialogsum"), _QWEN["teacher"]),
+        choices={
+            "gsm8k": {"max_prompt_tokens": 256, "max_new_tokens": 256},
+            "dialogsum": {"max_prompt_tokens": 512, "max_new_tokens": 128},
+        },
         studies={"llama": Study({"3B-1B": _LLAMA}, methods=tuple(METHODS), tasks=("gsm8k", "dialogsum"))},
     ),
     "choosing": Preset(

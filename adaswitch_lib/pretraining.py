@@ -68,7 +68,13 @@ def untrained(size: ModelSize | Pretrained, tokenizer: PreTrainedTokenizerBase, 
 
 
 def arguments(folder: Path, seed: int, **settings: Any) -> DistillationConfig:
-    """Trainer arguments that all our runs share: one log line a step, no bars and no trackers of the trainer's own."""
+    """Trainer arguments that all our runs share: one log line a step, no bars and no trackers of the trainer's own.
+
+    Raises:
+        RuntimeError: where several GPUs can be seen: the trainer would spread a batch over them and make it larger.
+    """
+    if torch.cuda.device_count() > 1:
+        raise RuntimeError("a run takes one GPU: set CUDA_VISIBLE_DEVICES to the number of one.")
     return DistillationConfig(
         output_dir=str(folder),
         seed=seed,

@@ -45,9 +45,9 @@ def write_table(frame: pd.DataFrame, file: Path, **settings: Any) -> Path:
         raise ValueError(f"{file.name}: tables are written as .csv or .parquet.")
     temporary = file.with_name(file.name + ".tmp")
     if file.suffix == ".csv":
-        frame.to_csv(temporary, index=False, float_format="%.6g")
+        frame.to_csv(temporary, index=False, float_format="%.5g")
     else:
-        frame.to_parquet(temporary, index=False)
+        frame.to_parquet(temporary, index=False, compression="zstd")
     provenance = file.with_name(file.name + ".provenance.json")
     provenance.with_name(provenance.name + ".tmp").write_text(json.dumps(_provenance(settings), indent=2, default=str) + "\n")
     os.replace(provenance.with_name(provenance.name + ".tmp"), provenance)
@@ -111,7 +111,10 @@ def reference_scores(results: Path) -> pd.DataFrame:
     return means.stack().rename_axis([*means.index.names, "metric"]).reset_index(name="value").assign(split="test")
 
 
-SAME_IN_A_GRID = ("teacher", "start.steps", "num_prompts", "steps", "batch_size", "eval_every", "validation_rows", "test_rows")
+SAME_IN_A_GRID = (
+    "teacher start.steps start.num_rows start.learning_rate start.size.source start.size.layers num_prompts steps batch_size "
+    "eval_every validation_rows test_rows max_prompt_tokens max_new_tokens"
+).split()
 """Settings in which runs of one task must agree."""
 
 SAME_IN_A_METHOD = ("learning_rate", "rule.", "top_k", "initial", "decay", "fraction", "loss", "divergence")
@@ -120,7 +123,7 @@ SAME_IN_A_METHOD = ("learning_rate", "rule.", "top_k", "initial", "decay", "frac
 
 def _same(results: Path, groups: Any, settings: Sequence[str]) -> None:
     for name, some in groups:
-        if mixed := [column for column in settings if some[column].nunique() > 1]:
+        if mixed := [column for column in settings if column in some and some[column].nunique(dropna=False) > 1]:
             raise ValueError(
                 f"runs of {name} in {results} differ in {', '.join(mixed)}: some are of an older preset; "
                 f"`python -m adaswitch_lib run --preset {results.name}` makes them again."

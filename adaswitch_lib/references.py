@@ -10,29 +10,30 @@ from filelock import FileLock
 
 from adaswitch_lib.config import RunConfig
 from adaswitch_lib.evaluation import examine
-from adaswitch_lib.experiments import start_folder, student_start, task_of
+from adaswitch_lib.experiments import load_run_pair, start_folder, task_of
 from adaswitch_lib.generation import AdaSwitch, generate
 from adaswitch_lib.paths import results_dir
 from adaswitch_lib.presets import PRESETS
 from adaswitch_lib.records import write_table
 from adaswitch_lib.tasks import TASKS, encode_prompts
-from adaswitch_lib.teachers import load_teacher
 from adaswitch_lib.texts import trace
 
 
 def examine_references(configs: Iterable[RunConfig]) -> None:
     """Write `references.parquet` into the results: one row a test item, its scores and the answer, as in `items.parquet`.
 
-    The column `method` is "teacher" or "start"; a teacher has seed -1. What is there already is not examined again. Where
-    the preset looks at tasks that it does not train, `other_tasks.parquet` is written, too.
+    The column `method` is "teacher" or "start"; a teacher has seed -1. What is there already is not examined again. Variants of
+    the grid's runs are left out: they may have another pair. Where the preset looks at tasks that it does not train,
+    `other_tasks.parquet` is written, too.
     """
-    configs = list(configs)
-    for config in {(c.preset, c.task, c.seed, c.start, c.teacher): c for c in configs if c.test_rows}.values():
+    grid = [config for config in configs if config.test_rows and not config.variant]
+    for config in {(c.preset, c.task, c.seed): c for c in grid}.values():
         for who, seed, of in (("teacher", -1, config.teacher), ("start", config.seed, start_folder(config).name)):
             _add(config, who, seed, f"{of}, {config.test_rows} rows")
-    for preset in {config.preset for config in configs}:
-        if PRESETS[preset].looked_at:
-            _write_for_other_tasks(next(c for c in configs if c.preset == preset), PRESETS[preset].looked_at)
+    for preset in {config.preset for config in grid if PRESETS[config.preset].looked_at}:
+        first = min((config for config in grid if config.preset == preset), key=lambda config: config.seed)
+        if first.seed == PRESETS[preset].seeds[0]:
+            _write_for_other_tasks(first, PRESETS[preset].looked_at)
 
 
 def _add(config: RunConfig, who: str, seed: int, of: str) -> None:
@@ -43,8 +44,8 @@ def _add(config: RunConfig, who: str, seed: int, of: str) -> None:
         same = (table.method == who) & (table.trained_on == config.task) & (table.seed == seed)
         if (table.of[same] == of).any():
             return
-        teacher, tokenizer = load_teacher(config.task, config.teacher)
-        model = teacher if who == "teacher" else student_start(config)
+        teacher, student, tokenizer = load_run_pair(config)
+        model = teacher if who == "teacher" else student
         parts = [table[~same]] if len(table) else []
         for task in (task_of(config, tokenizer, name) for name in TASKS):
             if task.trained_as == config.task:
@@ -57,30 +58,31 @@ def _add(config: RunConfig, who: str, seed: int, of: str) -> None:
         write_table(table, file, preset=config.preset)
 
 
-def _write_for_other_tasks(config: RunConfig, tasks: Sequence[str], rows: int = 32) -> None:
-    """What AdaSwitch writes for test prompts of tasks that are not trained, with the teacher and the student's start of this run.
+def _write_for_other_tasks(config: RunConfig, names: Sequence[str], rows: int = 32) -> None:
+    """What AdaSwitch writes for test prompts of these tasks, by the teacher and the student's start of this run, at the
+    length that each task is meant for.
 
     Writes `other_tasks.parquet` into the results: the per-token table of `Rollout.to_frame`, with task and switch_index.
     """
-    results = results_dir(config.preset)
-    if (results / "other_tasks.parquet").is_file():
+    file = results_dir(config.preset) / "other_tasks.parquet"
+    of = f"{config.teacher}, {start_folder(config).name}, {config.rule}"
+    if file.is_file() and set(pd.read_parquet(file, columns=["of"]).of) == {of}:
         return
-    dtype = torch.bfloat16 if config.bf16 else torch.float32
-    teacher, tokenizer = load_teacher(config.task, config.teacher, dtype)
-    student = student_start(config).to(dtype)
+    teacher, student, tokenizer = load_run_pair(config)
     frames = []
-    for task in (task_of(config, tokenizer, name) for name in tasks):
+    for task in (task_of(config, tokenizer) if name == config.task else TASKS[name] for name in names):
         ids, mask = encode_prompts(tokenizer, task.load("test", rows, 0)["prompt"])
-        rollout = generate(
-            AdaSwitch(config.rule),
-            teacher,
-            student,
-            ids,
-            mask,
-            max_new_tokens=task.max_new_tokens,
-            row_seeds=range(rows),
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-        frames.append(trace(rollout, tokenizer, 0, rows).assign(task=task.name))
-    write_table(pd.concat(frames), results / "other_tasks.parquet", preset=config.preset, run=config.id, rows=rows)
+        with torch.autocast(student.device.type, torch.bfloat16, enabled=config.bf16):
+            rollout = generate(
+                AdaSwitch(config.rule),
+                teacher,
+                student,
+                ids.to(student.device),
+                mask.to(student.device),
+                max_new_tokens=task.max_new_tokens,
+                row_seeds=range(len(ids)),
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        frames.append(trace(rollout, tokenizer, 0, len(ids)).assign(task=task.name, of=of))
+    write_table(pd.concat(frames), file, preset=config.preset, run=config.id, rows=rows)

@@ -84,6 +84,41 @@ def paired_differences(metrics: pd.DataFrame, reference: str = "adaswitch", with
     return table.assign(p_holm=holm(table.p)) if len(table) else table
 
 
+def world_fit(metrics: pd.DataFrame, references: pd.DataFrame) -> pd.DataFrame:
+    """Whether there is something to decide: one column a task that students learn.
+
+    Lines: test scores of the teacher, of students before, of the worst and the best method; the standard deviation between the
+    methods' means and the mean one between seeds of a method; at the first examination, the score of the text that on-policy
+    KD and AdaSwitch learn from; at the last, KL(teacher ‖ student) of KD's students on their own text and on the data, nats.
+
+    Args:
+        metrics: of `records.with_settings`.
+        references: of `records.reference_scores`.
+    """
+    lines = {}
+    for task, wide in by_seed(final_scores(metrics)):
+        looked = metrics[(metrics.trained_on == task) & (metrics.split == "validation")]
+        if looked.empty:  # an examination of another task's students
+            continue
+        of_task = references[(references.task == task) & (references.metric == HEADLINE[task])].groupby("method").value.mean()
+        texts = looked.groupby(["method", "metric", "step"]).value.mean()
+        first, last = looked.step.min(), looked.step.max()
+        written = f"written_{HEADLINE[task]}"
+        lines[LOOKS[task][2]] = {
+            "teacher": of_task.get("teacher"),
+            "student before": of_task.get("start"),
+            "worst method": wide.mean().min(),
+            "best method": wide.mean().max(),
+            "sd between methods": wide.mean().std(),
+            "sd between seeds": wide.std().mean(),
+            "first text, on-policy": texts.get(("onpolicy", written, first)),
+            "first text, AdaSwitch": texts.get(("adaswitch", written, first)),
+            "KD on own text [nats]": texts.get(("kd", "kl_own", last)),
+            "KD on the data [nats]": texts.get(("kd", "kl_data", last)),
+        }
+    return pd.DataFrame(lines, dtype=float).rename_axis("measured")
+
+
 def cost(switches: pd.DataFrame, of: str = "kd") -> pd.DataFrame:
     """Table 2: median seconds a step of each method in the runs, and how many steps of `of` and of on-policy KD that is."""
     seconds = switches.groupby(["trained_on", "method"]).step_seconds.median().unstack(0)
@@ -116,7 +151,7 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def _plus_minus(interval) -> str:
-    if interval.n < 2:
+    if interval.n < 3:  # no interval
         return f"{interval.mean:.3f}"
     return f"{interval.mean:.3f} ± {interval.high - interval.mean:.3f}"
 

@@ -12,9 +12,9 @@ import torch
 from filelock import FileLock
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
-from adaswitch_lib.config import ModelSize, SFTConfig, teacher_folder
+from adaswitch_lib.config import ModelSize, SFTConfig, teacher_digest, teacher_folder
 from adaswitch_lib.evaluation import examine
-from adaswitch_lib.models import load_model
+from adaswitch_lib.models import load_model, with_weights_in
 from adaswitch_lib.presets import LIMITS, TEACHERS
 from adaswitch_lib.pretraining import train_on_data
 from adaswitch_lib.tasks import TASKS, TEACHER_ROWS, limited, micro_tokenizer
@@ -26,22 +26,27 @@ def load_teacher(task: str, name: str = "", dtype: torch.dtype = torch.float32) 
     """A task's teacher in eval mode, and the tokenizer.
 
     Args:
-        name: hub id or folder; anything without a /: the one that this project trained for the task.
+        name: hub id or folder, with a / in it; else the digest of the one that this project trained; "": any such.
         dtype: of the weights.
 
     Raises:
         FileNotFoundError: if it has not been trained; the message says how to.
+        ValueError: if it is another one than `name` says.
     """
     folder = teacher_folder(task)
     if "/" in name:
         return load_model(name, dtype=dtype)
+    if name not in ("", teacher_digest(task)):
+        raise ValueError(
+            f"{name!r} is not the teacher of {task}, whose digest is {teacher_digest(task)!r}; a hub id or a folder has a / in it."
+        )
     if (folder / "model.safetensors").is_file():
         return load_model(folder, dtype=dtype)
     if (folder / "adapter_model.safetensors").is_file():
         from peft import PeftModel  # an optional extra: pip install peft
 
         model, tokenizer = load_model(TEACHERS[task].size.source)
-        return PeftModel.from_pretrained(model, folder).merge_and_unload().to(dtype).eval(), tokenizer
+        return with_weights_in(PeftModel.from_pretrained(model, folder).merge_and_unload().eval(), dtype), tokenizer
     raise FileNotFoundError(f"no teacher in {folder}: train it with `python -m adaswitch_lib teachers --task {task}`.")
 
 

@@ -11,9 +11,8 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from adaswitch_lib.divergence import forward_kl
 from adaswitch_lib.generation import OnPolicy, Policy, generate
-from adaswitch_lib.losses import completion_logits
+from adaswitch_lib.losses import completion_logits, distillation_loss
 from adaswitch_lib.rollout import Rollout
 from adaswitch_lib.switching import SwitchRule, first_switch
 from adaswitch_lib.tasks.task import Task
@@ -59,12 +58,12 @@ def look_at_texts(
         written = generate(policy, teacher, student, data.prompt_ids, data.prompt_mask, **settings)
     training = student.training
     student.eval()
-    on_data = torch.cat([_divergences(teacher, student, part) for part in data.by_length(ROWS_AT_ONCE)])
+    on_data = sum(_divergence_sum(teacher, student, part) for part in data.by_length(ROWS_AT_ONCE))
     student.train(training)
     found = {
         f"written_{task.metric}": task.scores(_texts(written, tokenizer), rows)[task.metric].mean(),
         "kl_own": float(own.divergence[own.completion_mask.bool()].mean()),
-        "kl_data": float(on_data.mean()),
+        "kl_data": float(on_data / data.completion_mask.sum()),
     }
     if task.first_mistake:
         switch = first_switch(own.divergence, own.completion_mask, rule)
@@ -73,9 +72,10 @@ def look_at_texts(
     return found, own if policy is None else written
 
 
-def _divergences(teacher: PreTrainedModel, student: PreTrainedModel, rows: Rollout) -> Tensor:
-    """KL(teacher ‖ student) at every real token of the completions, shape [tokens]."""
-    return forward_kl(completion_logits(teacher, rows), completion_logits(student, rows))[rows.completion_mask.bool()]
+def _divergence_sum(teacher: PreTrainedModel, student: PreTrainedModel, rows: Rollout) -> Tensor:
+    """Σ KL(teacher ‖ student) over the real tokens of the completions, nats."""
+    logits = completion_logits(teacher, rows), completion_logits(student, rows)
+    return distillation_loss(*logits, rows.completion_mask, num_tokens=1)
 
 
 def first_mistakes(find: Callable[[str, Mapping], int | None], texts: list[str], rows: Dataset) -> Tensor:
@@ -110,8 +110,8 @@ def caught(switch: Tensor, mistake: Tensor) -> dict[str, float]:
 
 
 def trace(rollout: Rollout, tokenizer: PreTrainedTokenizerBase, step: int, rows: int) -> pd.DataFrame:
-    """The per-token table of the first rows, with their step and switch index."""
-    frame = rollout.rows(range(rows)).to_frame(tokenizer).assign(step=step)
+    """The per-token table of the first rows, with their step and switch index; four digits behind the point, since it is kept."""
+    frame = rollout.rows(range(rows)).to_frame(tokenizer).assign(step=step).round({"divergence": 4, "threshold": 4})
     frame["switch_index"] = rollout.switch_index.cpu().numpy()[frame.example]
     return frame
 

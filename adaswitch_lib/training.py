@@ -174,7 +174,7 @@ class DistillationTrainer(Trainer):
             return nll_loss(logits, rollout.completion_ids, mask, num_tokens)
         teacher_logits = rollout.teacher_logits
         if teacher_logits is None:
-            with torch.no_grad():
+            with torch.no_grad(), self.accelerator.autocast():  # as while it writes
                 teacher_logits = completion_logits(self.teacher, rollout)
         return distillation_loss(teacher_logits, logits, mask, self.method.loss, self.args.loss_temperature, num_tokens)
 

@@ -11,8 +11,8 @@ import torch
 from IPython.display import HTML, display
 from matplotlib.figure import Figure
 
-from adaswitch_lib.figures import switch_trace
 from adaswitch_lib.looks import COLOURS
+from adaswitch_lib.rollout_figures import switch_trace
 from adaswitch_lib.switching import SwitchRule, first_switch, switch_threshold
 
 

@@ -26,6 +26,7 @@ def made(folder, seeds):
                     "variant": "",
                     "loss": "forward_kl",
                     "rule.floor": 1.0,
+                    "collapsed": False,
                 }
                 runs.append(run | {"paired_with": run["run"]} | dict.fromkeys(records.SAME_IN_A_GRID, 1))
                 metric = HEADLINE[task]
@@ -74,6 +75,19 @@ def test_switch_rates_under_different_rules_are_not_compared(tmp_path):
     assert "C3" not in set(claims.table(folder).claim)
 
 
+def test_switch_rates_are_compared_under_a_rule_that_a_study_gives_to_both(tmp_path):
+    folder = made(tmp_path, SEEDS)
+    runs, switches = (pd.read_csv(folder / f"{name}.csv", keep_default_na=False) for name in ("runs", "switches"))
+    runs.loc[runs.task == "micro_dialog", "rule.floor"] = 0.0
+    ours = runs[(runs.task == "micro_gsm") & (runs.method == "adaswitch")]
+    study = ours.assign(**{"run": ours.run + "-study", "variant": "sensitivity.floor-0.0", "rule.floor": 0.0})
+    records.write_table(pd.concat([runs, study]), folder / "runs.csv")
+    more = switches[switches.run.isin(ours.run)]
+    records.write_table(pd.concat([switches, more.assign(run=more.run + "-study")]), folder / "switches.csv")
+    found = claims.table(folder).query("claim == 'C3'")
+    assert found.what.tolist() == ["switch rate − that of micro dialogues, floor 0"] and found.verdict.tolist() == ["holds"]
+
+
 def test_each_claim_has_one_line_in_words(tmp_path):
     words = claims.verdicts(claims.table(made(tmp_path, SEEDS))).set_index("claim")["verdict here"]
     assert words["C1"] == "holds in part, fails in part"
@@ -87,6 +101,7 @@ def test_the_page_has_verdicts_and_every_line(tmp_path):
     lines = pd.read_csv(tmp_path / "claims.csv")
     assert page.count("\n| C") == len(words) + len(lines)
     assert "micro GSM 5" in page
+    assert "Of 60 runs, studies included, collapsed (NaN or infinite logits): none;" in page
 
 
 def test_one_seed_decides_nothing(tmp_path):

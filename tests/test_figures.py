@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from helpers import write
 
-from adaswitch_lib import AdaSwitch, OnPolicy, SwitchRule, figures, first_switch
+from adaswitch_lib import AdaSwitch, OnPolicy, SwitchRule, figures, first_switch, rollout_figures
 from adaswitch_lib.looks import LOOKS
 from adaswitch_lib.paths import figures_dir, home, results_dir
 from adaswitch_lib.records import write_table
@@ -29,8 +29,8 @@ def test_figures_are_the_same_bytes_on_a_second_draw(traces, tmp_path):
     drawn = []
     for folder in (tmp_path / "a", tmp_path / "b"):
         folder.mkdir()
-        figures.save(figures.writers(traces), folder, "one")
-        figures.save(figures.switch_trace(traces["AdaSwitch"]), folder, "two")
+        figures.save(rollout_figures.writers(traces), folder, "one")
+        figures.save(rollout_figures.switch_trace(traces["AdaSwitch"]), folder, "two")
         drawn.append({file.name: file.read_bytes() for file in sorted(folder.iterdir())})
     assert list(drawn[0]) == ["one.pdf", "one.png", "two.pdf", "two.png"]
     assert drawn[0] == drawn[1]
@@ -38,7 +38,7 @@ def test_figures_are_the_same_bytes_on_a_second_draw(traces, tmp_path):
 
 def test_switch_trace_marks_the_switch_and_draws_every_divergence(traces):
     trace = traces["AdaSwitch"]
-    ax = figures.switch_trace(trace)
+    ax = rollout_figures.switch_trace(trace)
     switch = int(trace.loc[trace["source"] == "teacher", "pos"].min())
     assert any(f"d_{{{switch}}}" in text.get_text() for text in ax.texts)
     assert ax.get_lines()[0].get_ydata().tolist() == trace["divergence"].tolist()
@@ -47,9 +47,9 @@ def test_switch_trace_marks_the_switch_and_draws_every_divergence(traces):
 
 def test_figures_take_tokens_that_look_like_markup(traces):
     odd = traces["AdaSwitch"].assign(token="$x_{")
-    ax = figures.switch_trace(odd)
+    ax = rollout_figures.switch_trace(odd)
     ax.figure.canvas.draw()
-    figures.writers({"odd": odd}).figure.canvas.draw()
+    rollout_figures.writers({"odd": odd}).figure.canvas.draw()
     assert "&lt;b&gt;" in coloured_tokens(odd.assign(token="<b>")).data
 
 
@@ -60,8 +60,20 @@ def test_rule_on_a_stored_trace_is_the_rule(pair, prompts, traces):
     assert switch >= 0 and tried.loc[tried["source"] == "teacher", "pos"].min() == switch
 
 
+def test_differences_are_filled_where_they_are_sure():
+    lines = [("kd", 0.3, 0.2, 0.4, 0.01), ("onpolicy", 0.1, -0.1, 0.3, 0.4)]
+    table = pd.DataFrame(lines, columns=["against", "mean", "low", "high", "p_holm"])
+    (axes,) = figures.panels(1, 1, 2.0)
+    figures.differences(table, axes[0])
+    marks = [line for line in axes[0].lines if line.get_marker() not in ("None", "")]
+    assert [mark.get_markerfacecolor() == "white" for mark in marks] == [True, False]  # from the bottom: on-policy KD, KD
+    assert [label.get_text() for label in axes[0].get_yticklabels()] == ["On-policy KD", "KD"]
+
+
 def test_what_draws_figures_does_not_load_torch_and_loads_fast():
-    modules = ", ".join(f"adaswitch_lib.{name}" for name in "figures tables claims looks statistics records paths".split())
+    modules = ", ".join(
+        f"adaswitch_lib.{name}" for name in "figures rollout_figures tables claims looks statistics records paths".split()
+    )
     code = f"import sys, time; start = time.process_time(); import {modules}; "
     code += "print('torch' in sys.modules, time.process_time() - start)"
     torch_loaded, seconds = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

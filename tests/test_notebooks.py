@@ -95,7 +95,7 @@ def test_the_training_notebook_makes_every_method_on_every_task(trained):
 @pytest.mark.parametrize(
     ("name", "figures"),
     [
-        ("03_main_results", set()),
+        ("03_main_results", {"differences"}),
         ("04_metric_comparison", {"figure_3"}),
         ("05_switch_rate", {"figure_4a"}),
         ("06_kld_curves", {"figure_4b"}),

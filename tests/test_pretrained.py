@@ -11,7 +11,7 @@ from adaswitch_lib import PRESETS, load_pair, run
 from adaswitch_lib.config import Pretrained, SFTConfig
 from adaswitch_lib.layers import drop_order
 from adaswitch_lib.losses import completion_logits
-from adaswitch_lib.models import with_layers
+from adaswitch_lib.models import with_layers, with_weights_in
 from adaswitch_lib.paths import results_dir
 from adaswitch_lib.presets import TEACHERS
 from adaswitch_lib.records import digest, read_table, reference_scores
@@ -64,6 +64,24 @@ def test_a_teacher_is_an_adapter_that_does_not_name_this_machine(real_data, monk
     assert config.teacher and run(config)
     (told,) = read_table(results_dir("smollm2"), "runs").to_dict("records")
     assert told["start.size.layers"] == "[0, 3]" or told["start.size.layers"] == "(0, 3)"
+
+
+def test_what_a_run_cannot_do_is_said_before_it_begins(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="does not divide into micro-batches of 3"):
+        PRESETS["smollm2"].config("dialogsum", "kd", 0, micro_batch=3)
+    with pytest.raises(ValueError, match="lora_rank is for teachers"):
+        PRESETS["smollm2"].config("dialogsum", "kd", 0, start=SFTConfig(Pretrained("smollm2", lora_rank=2), 8, steps=2))
+    with pytest.raises(ValueError, match="'gpt2' is not the teacher of micro_gsm"):
+        load_teacher("micro_gsm", "gpt2")
+    monkeypatch.setenv("ADASWITCH_HOME", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="teachers --task dialogsum"):
+        load_teacher("dialogsum")
+
+
+def test_positions_are_not_rounded_with_the_weights():
+    model = with_weights_in(load_pair("tiny").teacher, torch.bfloat16)
+    assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
+    assert model.model.rotary_emb.inv_freq.dtype == torch.float32
 
 
 def test_rows_that_are_too_long_are_left_out_but_for_test(real_data, pair):

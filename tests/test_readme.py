@@ -66,6 +66,7 @@ def test_the_ratios_are_those_that_were_measured():
     training = pd.read_csv(ROOT / "results" / "bench" / "training.csv").set_index("method")
     told = re.findall(r"^\| ([\w, ]+) \| ([\d.]+) \| ([\d.]+) \|$", README.split("Seconds of a training step")[1], re.MULTILINE)
     assert len(told) == 7
+    assert f"it is {training.seconds['adaswitch'] / training.seconds['kd']:.1f} times KD" in README
     for method, *numbers in told:
         assert numbers == [f"{value:.2f}" for value in training.loc[method]], method
     loss = pd.read_csv(ROOT / "results" / "bench" / "loss.csv").set_index(["dtype", "loss"])

@@ -130,3 +130,38 @@ def test_a_run_replaces_an_older_one_of_the_same_name(tmp_path):
         records.add_run(tmp_path, run, {name: pd.DataFrame({"value": [1]}) for name in records.TABLES})
     for name in records.TABLES:
         assert records.read_table(tmp_path, name).run.tolist() == ["micro_gsm-kd-s0-bbbbbbbb", "micro_gsm-kd-s1-aaaaaaaa"]
+
+
+def test_references_are_rows_of_their_own(metrics):
+    lines = [("teacher", -1, 0.99), ("start", 0, 0.1), ("start", 1, 0.2), ("start", 2, 0.3)]
+    references = pd.DataFrame(lines, columns=["method", "seed", "value"]).assign(task="micro_gsm", metric="accuracy", split="test")
+    table = tables.main_results(metrics, references)
+    assert table.index.tolist() == ["teacher", "student before", "KD", "On-policy KD", "AdaSwitch"]
+    assert table.loc["teacher", "micro GSM"] == "0.990" and table.loc["student before", "micro GSM"].startswith("0.200 ± ")
+
+
+def test_differences_within_a_setting(metrics):
+    both = pd.concat([metrics.assign(num_prompts=64), metrics.assign(num_prompts=512, value=metrics.value / 2)])
+    found = tables.paired_differences(both, within="num_prompts").set_index(["num_prompts", "against"])
+    assert found.loc[(64, "kd"), "mean"] == pytest.approx(0.29 / 3)
+    assert found.loc[(512, "kd"), "mean"] == pytest.approx(0.29 / 6)
+    assert found.loc[(64, "kd"), "p_holm"] == pytest.approx(4 * found.loc[(64, "kd"), "p"])  # of four rows
+
+
+def test_what_there_is_to_decide(metrics):
+    looked = [
+        ("onpolicy", "written_accuracy", 0, 0.1),
+        ("adaswitch", "written_accuracy", 0, 0.6),
+        ("kd", "kl_own", 500, 0.5),
+        ("kd", "kl_data", 500, 0.2),
+    ]
+    looked = pd.DataFrame(looked, columns=["method", "metric", "step", "value"]).assign(
+        split="validation", task="micro_gsm", seed=0
+    )
+    metrics = pd.concat([metrics[metrics.split == "test"], looked]).assign(trained_on="micro_gsm")
+    references = pd.DataFrame([{"method": "teacher", "seed": -1, "task": "micro_gsm", "metric": "accuracy", "value": 0.99}])
+    fit = tables.world_fit(metrics, references)["micro GSM"]
+    assert (fit["teacher"], fit["best method"], fit["first text, AdaSwitch"]) == pytest.approx((0.99, 0.92, 0.6))
+    assert fit["worst method"] == pytest.approx(2.47 / 3) and fit["KD on own text [nats]"] == 0.5
+    assert fit.isna()["student before"]
+    assert fit["sd between seeds"] == pytest.approx((0.02 + 0.0208167 + 0.0230940) / 3, rel=1e-4)

@@ -1,7 +1,11 @@
+import gzip
 import json
+from dataclasses import replace
 
 import pytest
+from datasets import Dataset
 
+from adaswitch_lib.evaluation import answers
 from adaswitch_lib.scoring import final_number, rouge_l
 from adaswitch_lib.tasks import TASKS, encode_prompts, load_split, prompt_of, sample_prompts
 
@@ -100,7 +104,32 @@ def test_dialogsum_keeps_three_references_from_folder_and_hub_alike(data):
     data("dialogsum/test.jsonl", [{"fname": "test_0", "dialogue": "#Person1#: Hi."} | three])
     (row,) = TASKS["dialogsum"].load("test", 100, 0)
     assert row["references"] == ["summary 1", "summary 2", "summary 3"]
-    data("dialogsum/validation.jsonl", [{"dialogue": "#Person1#: Hi.", "summary": text} for text in three.values()])
+    data("dialogsum/validation.jsonl", [{"dialogue": "#Person1#: Bye.", "summary": text} for text in three.values()])
     (same,) = TASKS["dialogsum"].load("validation", 100, 0)
-    assert same["references"] == row["references"] and same["prompt"].endswith("#Person1#: Hi.")
+    assert same["references"] == row["references"] and same["prompt"].endswith("#Person1#: Bye.")
     assert TASKS["dialogsum"].score("summary 2", row) == {"rouge_l": 1.0}
+
+
+def test_dialogues_that_are_examined_are_not_learned(data, tmp_path):
+    def talk(text):
+        return {"dialogue": text, "summary": "s"}
+
+    data("dialogsum/test.jsonl", [{"dialogue": "It's late.", "summary1": "a", "summary2": "b", "summary3": "c"}])
+    data("dialogsum/validation.jsonl", [talk("its  LATE"), talk("We've met.")])
+    data("dialogsum/train.jsonl", [talk("We'Ve met"), talk("it's late"), talk("It is new.")])
+    with gzip.open(tmp_path / "dialogsum/train.jsonl.gz", "wb") as file:
+        file.write((tmp_path / "dialogsum/train.jsonl").read_bytes())
+    left = {
+        split: [row["prompt"].split("\n")[-1] for row in TASKS["dialogsum"].load(split, 9, 0)] for split in ("train", "validation")
+    }
+    assert left == {"train": ["It is new."], "validation": ["We've met."]}
+
+
+def test_answers_stand_at_their_rows_whatever_batch_they_were_written_in(pair):
+    prompts = ["Ann has two apples .", "Bob", "she gives three books and", "he has", "Bob gets one"]
+    rows = Dataset.from_dict({"prompt": prompts, "completion": [""] * 5})
+    task = replace(TASKS["gsm8k"], max_new_tokens=6)
+    alone = [answers(pair.student, pair.tokenizer, task, rows.select([i]), seed=i, temperature=1.0)[0] for i in range(5)]
+    assert len(set(alone)) > 1
+    for size in (1, 20, 2**16):
+        assert answers(pair.student, pair.tokenizer, task, rows, temperature=1.0, tokens_at_once=size) == alone

@@ -40,7 +40,12 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -
     """Ids and mask of the prompts, padded on the left, shape [batch prompt]; through the chat template where there is one."""
     if tokenizer.chat_template is not None:
         prompts = [
-            tokenizer.apply_chat_template([{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False)
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": prompt}],
+                add_generation_prompt=True,
+                tokenize=False,
+                date_string="26 Jul 2024",  # Llama's template would write today's: another prompt every day
+            )
             for prompt in prompts
         ]
     has_template = tokenizer.chat_template is not None  # which writes its own special tokens
@@ -51,11 +56,11 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -
 def limited(
     task: Task, tokenizer: PreTrainedTokenizerBase, max_prompt_tokens: int | None = None, max_new_tokens: int | None = None
 ) -> Task:
-    """The task with other lengths, in tokens of this tokenizer; None: its own.
+    """The task with other lengths, in tokens of this tokenizer; one that is None stays the task's own.
 
     Rows of training and validation are left out whose prompt is longer than `max_prompt_tokens`, or whose completion and
     its EOS are longer than `max_new_tokens`. Test rows all stay; answers are cut at `max_new_tokens`. For tasks of
-    real data, which have an end.
+    real data, which have an end. With both None no row is left out: the task as it is.
     """
     if max_prompt_tokens is None and max_new_tokens is None:
         return task
