@@ -1,4 +1,4 @@
-"""Which of SmolLM2's layers a shallower student keeps, chosen on validation data: `python -m adaswitch_lib layers`."""
+"""Which of SmolLM2's layers a shallower student may keep, compared on validation data: `python -m adaswitch_lib layers`."""
 
 from __future__ import annotations
 

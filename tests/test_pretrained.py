@@ -51,9 +51,8 @@ def test_a_teacher_is_an_adapter_that_does_not_name_this_machine(real_data, monk
     monkeypatch.setitem(TEACHERS, "dialogsum", SFTConfig(Pretrained(teacher, lora_rank=2), 8, steps=2, batch_size=2))
     folder = train_teacher("dialogsum")
     assert {file.name for file in folder.iterdir()} == {"adapter_config.json", "adapter_model.safetensors", "README.md"}
-    assert (
-        json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == teacher
-    )  # its source, as it was named
+    adapter = json.loads((folder / "adapter_config.json").read_text())
+    assert adapter["base_model_name_or_path"] == teacher  # its source, as the config names it
     assert "CC BY-NC-SA" in (folder / "README.md").read_text()
     model, tokenizer = load_teacher("dialogsum")
     plain = load_pair(teacher, teacher).teacher
@@ -63,7 +62,7 @@ def test_a_teacher_is_an_adapter_that_does_not_name_this_machine(real_data, monk
     config = PRESETS["smollm2"].config("dialogsum", "kd", 0, start=start, variant="", **SMALL)
     assert config.teacher and run(config)
     (told,) = read_table(results_dir("smollm2"), "runs").to_dict("records")
-    assert told["start.size.layers"] == "[0, 3]" or told["start.size.layers"] == "(0, 3)"
+    assert told["start.size.layers"] == "(0, 3)"
 
 
 def test_what_a_run_cannot_do_is_said_before_it_begins(tmp_path, monkeypatch):
