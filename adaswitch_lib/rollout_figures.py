@@ -57,7 +57,7 @@ def switch_trace(trace: pd.DataFrame, ax: Axes | None = None, max_tokens: int = 
         pos = trace["pos"].to_numpy()
         explored = trace[trace["pos"] <= (taken.min() if len(taken) else np.inf)]
         threshold = explored["threshold"].replace(np.inf, np.nan)
-        top = 1.18 * np.nanmax([trace["divergence"].max(), threshold.max(), 1e-3])
+        top = 1.28 * np.nanmax([trace["divergence"].max(), threshold.max(), 1e-3])
         for who, colour in COLOURS.items():
             for start in pos[(trace["source"] == who).to_numpy()]:
                 ax.axvspan(start - 0.5, start + 0.5, color=colour, alpha=0.10, lw=0)
@@ -91,12 +91,12 @@ def _write_tokens(ax: Axes, trace: pd.DataFrame, y: float, max_lines: int) -> fl
 
 
 def _mark_switch(ax: Axes, position: int, divergence: float, top: float) -> None:
-    ax.axvline(position, ymin=divergence / top + 0.04, ymax=0.86, color=COLOURS["teacher"], lw=0.8, ls=":")
+    ax.axvline(position, ymin=divergence / top + 0.04, ymax=0.88, color=COLOURS["teacher"], lw=0.8, ls=":")
     ax.plot(position, divergence, "o", mfc="none", mec=COLOURS["teacher"], mew=1.2, ms=7)
     right = position < ax.get_xlim()[1] * 0.6
     label = f"$d_{{{position}}} > \\tau_{{{position}}}$: the teacher takes over"
     place = {"ha": "left" if right else "right", "va": "bottom", "fontsize": 6.5, "color": COLOURS["teacher"]}
-    ax.text(position, 0.87 * top, label, **place)
+    ax.text(position, 0.89 * top, label, **place)
 
 
 def _share(trace: pd.DataFrame, limit: int | None) -> str:
