@@ -10,10 +10,11 @@ import logging
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,13 @@ def _start_worker(threads: int, level: int) -> None:
     torch.set_num_threads(threads)
     os.environ["TQDM_DISABLE"] = "1"  # one bar, that of the runs, is enough
     log_lines(level)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would go on with the runs that are queued; they resume from their checkpoints."""
+    parent_process().join()
+    os._exit(1)
 
 
 def run(config: RunConfig) -> bool:

@@ -2,13 +2,13 @@
 
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 
 import pandas as pd
+import psutil
 import pytest
 from filelock import FileLock
 
@@ -127,12 +127,12 @@ def test_a_grid_that_is_killed_ends_as_one_that_was_not(results, tmp_path, monke
     command = [sys.executable, "-m", "adaswitch_lib", "run", "--preset", "smoke", "--jobs", "1"]
     command += ["--task", "micro_dialog", "--method", "sft", "gkd", "--seed", "0"]
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as in these tests; more would round otherwise
-    process = subprocess.Popen(
-        command, env=one_thread, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    process = subprocess.Popen(command, env=one_thread, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(random.uniform(5, 25))
-    os.killpg(process.pid, signal.SIGKILL)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
     process.wait()
+    assert not psutil.wait_procs(workers, timeout=30)[1]  # no worker goes on by itself
     subprocess.run(command, env=one_thread, check=True, capture_output=True)
     for name, table in tables(results_dir("smoke")).items():
         pd.testing.assert_frame_equal(table, whole[name])
