@@ -46,7 +46,7 @@ def findings(results: Path) -> list[Finding]:
     """Every line that the results can speak to; a claim without the runs that it needs has none."""
     metrics, switches = with_settings(results, "metrics"), with_settings(results, "switches")
     rules = read_table(results, "runs").filter(regex=r"^run$|^rule\.")
-    floors = with_settings(results, "switches", "sensitivity").query("variant.str.startswith('sensitivity.floor')")
+    floors = with_settings(results, "switches", "floors")
     ruled = pd.concat([switches.merge(rules, on="run"), floors])
     makers: list[Callable[[], Iterator[Finding]]] = [
         lambda: _beats_baselines(final_scores(metrics)),

@@ -178,9 +178,12 @@ PRESETS: dict[str, Preset] = {
             ),
             "apart": Study(_apart(_ONE_NAT), tasks=("micro_dialog",), seeds=(0, 1, 2)),
             "sensitivity": Study(
-                _rules(itertools.product((1.5, 3, 6), (4, 8, 32)))
-                | {f"history-{n}": {"min_history": n} for n in (1, 8)}
-                | {f"floor-{nats}": {"floor": nats} for nats in (0.0, 0.5, 1.0, 2.0)},
+                _rules(itertools.product((1.5, 3, 6), (4, 8, 32))) | {f"history-{n}": {"min_history": n} for n in (1, 8)},
+                tasks=TRAINED_TASKS,
+                seeds=(0, 1, 2),
+            ),
+            "floors": Study(
+                {f"{nats}": {"floor": nats} for nats in (0.0, 0.5, 1.0, 2.0)},
                 tasks=TRAINED_TASKS,
                 seeds=(0, 1, 2),
             ),

@@ -76,12 +76,12 @@ def read_table(results: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(file, keep_default_na=True) if file.suffix == ".csv" else pd.read_parquet(file)
 
 
-def with_settings(results: Path, name: str, study: str | None = None) -> pd.DataFrame:
+def with_settings(results: Path, name: str, *studies: str) -> pd.DataFrame:
     """A table with the columns method, label, seed and trained_on (the task) of its runs.
 
     Args:
-        study: None: the runs of the grid. Else those of a study and the grid's runs that they are paired with (same task,
-            method and seed), with all columns of `runs.csv`; where a name is in both tables, that of `runs.csv`
+        studies: none: the runs of the grid. Else those of the studies and the grid's runs that they are paired with (same
+            task, method and seed), with all columns of `runs.csv`; where a name is in both tables, that of `runs.csv`
             ends in `_of_run`.
 
     Raises:
@@ -92,10 +92,10 @@ def with_settings(results: Path, name: str, study: str | None = None) -> pd.Data
     grid = runs[runs.variant == ""]
     _same(results, grid.groupby("trained_on"), SAME_IN_A_GRID)
     _same(results, grid.groupby(["trained_on", "method"]), [name for name in grid if name.startswith(SAME_IN_A_METHOD)])
-    if study is None:
+    if not studies:
         runs = grid[["run", "method", "label", "seed", "trained_on"]]
     else:  # a run whose partner is of another version of the preset has none
-        others = runs[runs.variant.str.startswith(f"{study}.") & runs.paired_with.isin(grid.run)]
+        others = runs[runs.variant.str.startswith(tuple(f"{study}." for study in studies)) & runs.paired_with.isin(grid.run)]
         runs = pd.concat([grid[grid.run.isin(others.paired_with)], others])
     return read_table(results, name).merge(runs, on="run", suffixes=("", "_of_run"))
 

@@ -144,9 +144,10 @@ def save(table: pd.DataFrame, folder: Path, name: str, caption: str, **settings)
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The table in Markdown, numbers with three digits."""
-    shown = table.reset_index() if table.index.name else table
-    rows = [[f"{value:.3f}" if isinstance(value, float) else str(value) for value in row] for row in shown.itertuples(index=False)]
+    """The table in Markdown, numbers with three digits, a dash where there is none."""
+    shown = (table.reset_index() if table.index.name else table).astype(object)
+    shown = shown.map(lambda value: "–" if pd.isna(value) else f"{value:.3f}" if isinstance(value, float) else str(value))
+    rows = shown.itertuples(index=False)
     return "\n".join("| " + " | ".join(row) + " |" for row in [list(map(str, shown.columns)), ["---"] * shown.shape[1], *rows])
 
 

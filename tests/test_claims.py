@@ -80,7 +80,7 @@ def test_switch_rates_are_compared_under_a_rule_that_a_study_gives_to_both(tmp_p
     runs, switches = (pd.read_csv(folder / f"{name}.csv", keep_default_na=False) for name in ("runs", "switches"))
     runs.loc[runs.task == "micro_dialog", "rule.floor"] = 0.0
     ours = runs[(runs.task == "micro_gsm") & (runs.method == "adaswitch")]
-    study = ours.assign(**{"run": ours.run + "-study", "variant": "sensitivity.floor-0.0", "rule.floor": 0.0})
+    study = ours.assign(**{"run": ours.run + "-study", "variant": "floors.0.0", "rule.floor": 0.0})
     records.write_table(pd.concat([runs, study]), folder / "runs.csv")
     more = switches[switches.run.isin(ours.run)]
     records.write_table(pd.concat([switches, more.assign(run=more.run + "-study")]), folder / "switches.csv")
