@@ -53,7 +53,7 @@ else
 $(DRAWN:%=$(RUN)/%.ipynb): $(RUN)/02_train_students.ipynb
 endif
 $(DRAWN:%=$(RUN)/%.ipynb): $(RUN)/%.ipynb: notebooks/%.ipynb $(wildcard adaswitch_lib/*.py) | setup
-	@mkdir -p $(RUN)
+	@mkdir -p $(RUN) && rm -f $@
 	$(PAPERMILL) -p preset $(PRESET) $< $@.tmp.ipynb
 	mv $@.tmp.ipynb $@
 

@@ -58,15 +58,17 @@ def panels(rows: int, columns: int, height: float, titles: Sequence[str] = ()) -
 
 
 def over_training(
-    table: pd.DataFrame, ax: Axes, y: str, *, x: str = "step", by: str = "method", width: int = 1, parts: int = 0, legend: int = 0
-) -> Axes:
+    table: pd.DataFrame, ax: Axes, y: str, *, x: str = "step", by: str = "method", width: int = 1, parts: int = 0,
+    weight: str | None = None, legend: int = 0,
+) -> Axes:  # fmt: skip
     """Figures 4 and 5: a quantity over training, a line a method or task; with several seeds their mean and its 95 % interval.
 
     Args:
         table: columns seed, `x`, `y` and `by`.
-        by: "method" or "trained_on".
+        by: "method" or "trained_on"; or numbers, which are coloured from low to high.
         width: steps averaged into one point. NaN (no row switched) is left out.
         parts: instead of `width`, how many points each value of `by` has, over its own length.
+        weight: a column that the steps of a point count by.
         legend: how many columns it has; 0: none.
     """
     table = table.dropna(subset=[y])
@@ -74,11 +76,14 @@ def over_training(
         width = -(-table.groupby(by)[x].transform("max") // parts)
     if parts or width > 1:
         table = table.assign(**{x: (table[x] - 1) // width * width + width / 2})
+    weights = table[weight] if weight else pd.Series(1.0, table.index)
+    table = table.assign(weight=weights, summed=table[y] * weights)
     with plt.style.context(STYLE):
-        for name, (colour, marker, label) in LOOKS.items():
-            by_seed = table[table[by] == name].groupby([x, "seed"])[y].mean().unstack()
-            if by_seed.empty:
-                continue
+        names = sorted(table[by].unique(), key=list(LOOKS).index if table[by].isin(list(LOOKS)).all() else None)
+        for i, name in enumerate(names):
+            colour, marker, label = LOOKS.get(name, (plt.get_cmap("viridis")(0.9 * i / max(1, len(names) - 1)), "o", f"{name}"))
+            sums = table[table[by] == name].groupby([x, "seed"])[["summed", "weight"]].sum()
+            by_seed = (sums.summed / sums.weight).unstack()
             found = pd.DataFrame([over_seeds(row.dropna()) for _, row in by_seed.iterrows()], index=by_seed.index)
             ax.plot(found["mean"], color=colour, marker=marker, label=label, zorder=3 if name == "adaswitch" else 2)
             ax.fill_between(found.index, found.low, found.high, color=colour, alpha=0.18, lw=0)
@@ -89,25 +94,30 @@ def over_training(
     return ax
 
 
-def around_the_switch(traces: pd.DataFrame, ax: Axes, steps: Sequence[int], reach: int = 8) -> Axes:
-    """Figure 4b, along the sequence: the mean divergence by position relative to the switch, a line an examination.
+def around_the_switch(traces: pd.DataFrame, ax: Axes, reach: int = 8, least: int = 8) -> Axes:
+    """Figure 4b, along the sequence: the mean divergence by position relative to the switch, a line each for up to four
+    examinations, the first and the last among them; with the number of rows that switched.
 
     Args:
         traces: columns step, seed, example, pos, divergence, switch_index.
-        steps: which examinations to show.
         reach: tokens before and after the switch.
+        least: points of fewer rows are not drawn.
     """
+    steps = np.sort(traces.step.unique())
+    steps = steps[np.unique(np.linspace(0, len(steps) - 1, 4).round().astype(int))] if len(steps) else steps
     traces = traces[traces.switch_index >= 0].assign(offset=lambda t: t.pos - t.switch_index)
     traces = traces[traces.offset.abs() <= reach]
     with plt.style.context(STYLE):
         for i, step in enumerate(steps):
-            line = traces[traces.step == step].groupby("offset").divergence.mean()
+            line = traces[traces.step == step].groupby("offset").divergence.agg(["mean", "size"])
+            rows = line["size"].get(0, 0)
+            line = line[line["size"] >= least]
             ax.plot(
                 line.index,
-                line.values,
+                line["mean"],
                 color=plt.get_cmap("viridis")(0.9 * i / max(1, len(steps) - 1)),
                 marker="o",
-                label=f"step {step}",
+                label=f"step {step}, {rows} rows",
             )
         if ax.lines:
             ax.legend(loc="upper right", handlelength=1.2)

@@ -25,12 +25,12 @@ LOOKS = {
     "random": ("#555555", "h", "Random switch"),
     "stop": ("#888888", "d", "Stop at switch"),
     "fixed": ("#BBBBBB", "p", "Fixed switch"),
-    "micro_gsm": ("#0072B2", "o", "micro GSM"),
-    "micro_gsm_plus": ("#009E73", "^", "micro GSM-Plus"),
-    "micro_dialog": ("#D55E00", "s", "micro dialogues"),
-    "gsm8k": ("#0072B2", "o", "GSM8K"),
-    "gsm_plus": ("#009E73", "^", "GSM-Plus"),
-    "dialogsum": ("#D55E00", "s", "DialogSum"),
+    "micro_gsm": ("#332288", "o", "micro GSM"),
+    "micro_gsm_plus": ("#88CCEE", "^", "micro GSM-Plus"),
+    "micro_dialog": ("#CC6677", "s", "micro dialogues"),
+    "gsm8k": ("#6699CC", "p", "GSM8K"),
+    "gsm_plus": ("#44AA99", "v", "GSM-Plus"),
+    "dialogsum": ("#661100", "D", "DialogSum"),
 }
 """Colour, marker and label of every method and task, the same in all figures; the controls are grey."""
 

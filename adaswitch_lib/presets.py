@@ -142,6 +142,7 @@ PRESETS: dict[str, Preset] = {
         studies={
             "metrics": Study(_metrics(("reverse_kl",)), methods=("adaswitch",)),
             "sensitivity": Study(_rules(((1.5, 4), (6, 8)))),
+            "floors": Study({"0.0": {"floor": 0.0}, "1.0": {"floor": 1.0}}),
             "prompts": Study({"32": {"num_prompts": 32}}, methods=("kd", "adaswitch")),
         },
     ),

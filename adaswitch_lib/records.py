@@ -64,8 +64,8 @@ TABLES = {
 }
 
 
-def read_table(results: Path, name: str) -> pd.DataFrame:
-    """One of a preset's tables, by its name in `TABLES`.
+def read_table(results: Path, name: str, runs: Sequence[str] | None = None) -> pd.DataFrame:
+    """One of a preset's tables, by its name in `TABLES`; of some runs, or of all.
 
     Raises:
         FileNotFoundError: if there are no results yet; the message says how to make them.
@@ -73,7 +73,10 @@ def read_table(results: Path, name: str) -> pd.DataFrame:
     file = results / TABLES[name]
     if not file.is_file():
         raise FileNotFoundError(f"no {file}: make it with `python -m adaswitch_lib run --preset {results.name}`.")
-    return pd.read_csv(file, keep_default_na=True) if file.suffix == ".csv" else pd.read_parquet(file)
+    if file.suffix == ".parquet":
+        return pd.read_parquet(file, filters=None if runs is None else [("run", "in", list(runs))])
+    table = pd.read_csv(file, keep_default_na=True)
+    return table if runs is None else table[table.run.isin(runs)]
 
 
 def with_settings(results: Path, name: str, *studies: str) -> pd.DataFrame:
@@ -97,7 +100,7 @@ def with_settings(results: Path, name: str, *studies: str) -> pd.DataFrame:
     else:  # a run whose partner is of another version of the preset has none
         others = runs[runs.variant.str.startswith(tuple(f"{study}." for study in studies)) & runs.paired_with.isin(grid.run)]
         runs = pd.concat([grid[grid.run.isin(others.paired_with)], others])
-    return read_table(results, name).merge(runs, on="run", suffixes=("", "_of_run"))
+    return read_table(results, name, runs.run).merge(runs, on="run", suffixes=("", "_of_run"))
 
 
 def reference_scores(results: Path) -> pd.DataFrame:

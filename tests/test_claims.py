@@ -49,7 +49,7 @@ def test_verdicts_follow_the_intervals(tmp_path):
     verdict = frame.verdict.unstack("task")["micro GSM"].dropna()
     assert verdict["C1", "AdaSwitch − KD, accuracy"] == "holds"
     assert verdict["C1", "AdaSwitch − SKD, accuracy"] == "fails"
-    assert set(verdict["C4"]) == {"holds"} and set(verdict["C5"]) == {"holds"}
+    assert set(verdict["C4"]) == {"holds"} and sorted(verdict["C5"]) == ["fails"] + 4 * ["holds"]  # SKD leads
     assert verdict["C6", "seconds a step, AdaSwitch / KD (1.2 to 1.4)"] == "holds"
     assert frame.loc[("C3", "micro GSM")].verdict.tolist() == ["holds"]  # the harder task has the higher rate
     effect = frame.loc[("C1", "micro GSM", "AdaSwitch − KD, accuracy")]
@@ -88,11 +88,27 @@ def test_switch_rates_are_compared_under_a_rule_that_a_study_gives_to_both(tmp_p
     assert found.what.tolist() == ["switch rate − that of micro dialogues, floor 0"] and found.verdict.tolist() == ["holds"]
 
 
+def test_the_divergence_at_the_switch_is_a_mean_over_rows(tmp_path):
+    folder = made(tmp_path, SEEDS)
+    switches = pd.read_csv(folder / "switches.csv")
+    late = switches.step > 90
+    one_row_in_ten = late & (switches.step % 2 == 0)
+    switches.loc[late, "switch_rate"], switches.loc[late, "switch_divergence"] = 1.0, 1.0
+    switches.loc[one_row_in_ten, "switch_rate"], switches.loc[one_row_in_ten, "switch_divergence"] = 0.1, 12.0
+    records.write_table(switches, folder / "switches.csv")
+    lines = claims.table(folder).query("claim == 'C4' and task == 'micro GSM'").set_index("what")["mean"]
+    first = switches[(switches.run == "micro_gsm-adaswitch-0") & (switches.step <= 10)]
+    first = (first.switch_rate * first.switch_divergence).sum() / first.switch_rate.sum()
+    assert lines["KL at the switch [nats], first − last tenth of the steps, floor 1"] == pytest.approx(first - 2.0, abs=0.01)
+
+
 def test_each_claim_has_one_line_in_words(tmp_path):
     words = claims.verdicts(claims.table(made(tmp_path, SEEDS))).set_index("claim")["verdict here"]
     assert words["C1"] == "holds in part, fails in part"
     assert words["C2"] == "not measured"
     assert words["C4"] == "holds"
+    said = claims.sentence(tmp_path, "C4")
+    assert said.startswith("C4, switch rate and divergence") and said.endswith("Here: holds (4 of 4 lines hold, 0 fail).")
 
 
 def test_the_page_has_verdicts_and_every_line(tmp_path):

@@ -110,7 +110,7 @@ def test_every_method_and_micro_task_has_a_look():
 
     assert all(LOOKS[name][2] == method.label for name, method in METHODS.items())
     assert {name for name in TASKS if name.startswith("micro")} <= LOOKS.keys()
-    assert len({look[:2] for look in LOOKS.values()}) >= len(METHODS)
+    assert len({look[0] for look in LOOKS.values()}) == len(LOOKS) - 1  # teacher and student before are both black
 
 
 def test_curves_show_means_and_intervals_over_seeds():
@@ -139,15 +139,32 @@ def test_steps_are_averaged_into_points_at_their_middle():
     plt.close()
 
 
+def test_points_count_by_a_weight_and_lines_go_by_numbers():
+    table = pd.DataFrame(
+        {"floor": [0.0, 0.0, 2.0, 2.0], "seed": 0, "step": [1, 2, 1, 2], "kl": [1.0, 4.0, 5.0, 7.0], "n": [3, 1, 1, 1]}
+    )
+    _, ax = plt.subplots()
+    figures.over_training(table, ax, "kl", by="floor", width=2, weight="n", legend=1)
+    assert [line.get_ydata().tolist() for line in ax.lines] == [[1.75], [6.0]]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["0.0", "2.0"]
+    plt.close()
+
+
 def test_divergence_is_counted_from_the_switch():
     traces = pd.DataFrame(
         {"step": 0, "seed": 0, "example": 0, "pos": range(6), "divergence": [0.1, 0.2, 0.3, 4.0, 1.0, 1.0], "switch_index": 3}
     )
     _, ax = plt.subplots()
-    figures.around_the_switch(traces, ax, [0], reach=2)
+    figures.around_the_switch(traces, ax, reach=2, least=1)
     assert ax.lines[0].get_xdata().tolist() == [-2, -1, 0, 1, 2]
     assert ax.lines[0].get_ydata()[2] == 4.0
-    plt.close()
+    few, last = plt.subplots(1, 2)[1]
+    figures.around_the_switch(traces, few, least=2)
+    assert few.lines[0].get_xdata().size == 0 and few.get_legend().get_texts()[0].get_text() == "step 0, 1 rows"
+    figures.around_the_switch(pd.concat([traces.assign(step=step) for step in range(0, 55, 5)]), last)
+    shown = [text.get_text().split(",")[0] for text in last.get_legend().get_texts()]
+    assert (shown[0], shown[-1], len(shown)) == ("step 0", "step 50", 4)
+    plt.close("all")
 
 
 def test_bars_are_the_means_over_seeds():

@@ -99,9 +99,9 @@ def test_the_training_notebook_makes_every_method_on_every_task(trained):
         ("04_metric_comparison", {"figure_3"}),
         ("05_switch_rate", {"figure_4a"}),
         ("06_kld_curves", {"figure_4b"}),
-        ("07_early_stage_validation", {"figure_5"}),
+        ("07_early_stage_validation", {"figure_5", "lead"}),
         ("08_cost", {"step_seconds"}),
-        ("09_sensitivity", {"sensitivity"}),
+        ("09_sensitivity", {"sensitivity", "floors"}),
         ("10_controls", {"controls"}),
         ("12_why", {"exposure", "along_the_sequence"}),
         ("13_when_it_pays", {"when_it_pays"}),
@@ -116,6 +116,22 @@ def test_notebooks_of_results_run_headless(name, figures, trained, tmp_path, mon
     assert sum("image/png" in output.get("data", {}) for output in outputs) == len(figures)
     torch_loaded, megabytes = outputs[-1]["text"].split()
     assert torch_loaded == "False" and int(megabytes) < 500  # a Binder has 1,000 for kernel and server
+
+
+def test_results_are_drawn_the_same_bytes_again(trained, tmp_path, monkeypatch):
+    made = []
+    for again in ("a", "b"):
+        (tmp_path / again).mkdir()
+        (tmp_path / again / "results").symlink_to(trained / "results")
+        monkeypatch.setenv("ADASWITCH_HOME", str(tmp_path / again))
+        for name in ("03_main_results", "06_kld_curves", "09_sensitivity"):
+            run(name, tmp_path / f"{again}.ipynb", preset="smoke")
+        files = [
+            *(tmp_path / again / "figures" / "smoke").iterdir(),
+            *(trained / "results/smoke/tables").glob("[!.]*.[mtc][dse][xv]*"),
+        ]
+        made.append({file.name: file.read_bytes() for file in files})
+    assert {"differences.pdf", "figure_4b.png", "floors.pdf"} < set(made[0]) and made[0] == made[1]
 
 
 def test_the_notebook_of_the_real_llm_runs_headless(real_data, tmp_path, inline):

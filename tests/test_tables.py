@@ -53,12 +53,18 @@ def test_cost_is_told_in_steps_of_other_methods():
 
 def test_a_table_is_kept_as_csv_markdown_and_latex(metrics, tmp_path):
     table = tables.main_results(metrics)
-    tables.save(table, tmp_path, "table_1", "A caption.", preset="test")
+    tables.save(table, tmp_path, "table_1", "A caption of 95 %.", preset="test")
     assert pd.read_csv(tmp_path / "table_1.csv")["method"].tolist() == table.index.tolist()
     assert "| KD | 0.823" in (tmp_path / "table_1.md").read_text()
     latex = (tmp_path / "table_1.tex").read_text()
-    assert r"\toprule" in latex and r"\pm" in latex and r"\caption{A caption.}" in latex
+    assert r"\toprule" in latex and r"\pm" in latex and r"\caption{A caption of 95 \%.}" in latex
     assert r"\textbf" not in latex and "**" not in (tmp_path / "table_1.md").read_text()
+
+
+def test_a_table_without_names_of_rows_has_no_column_for_them(tmp_path):
+    tables.save(pd.DataFrame({"task": ["a"], "n": [float("nan")]}), tmp_path, "t", "A caption.")
+    assert "a & – " in (tmp_path / "t.tex").read_text() and "0 &" not in (tmp_path / "t.tex").read_text()
+    assert "| a | – |" in (tmp_path / "t.md").read_text()
 
 
 def test_the_best_is_bold_where_it_is_alone(metrics, tmp_path):
@@ -84,10 +90,12 @@ def results(tmp_path):
     records.write_table(pd.DataFrame(runs), tmp_path / "runs.csv")
     metrics = {"run": ["a", "b", "c"], "task": "micro_gsm_plus", "value": [1, 2, 3]}
     records.write_table(pd.DataFrame(metrics), tmp_path / "metrics.csv")
+    records.write_table(pd.DataFrame(metrics), tmp_path / "items.parquet")
     return tmp_path
 
 
 def test_tables_of_results_know_the_settings_of_their_runs(results):
+    assert records.with_settings(results, "items").run.tolist() == ["a", "b"]
     found = records.with_settings(results, "metrics")
     assert found[["task", "trained_on", "method", "value"]].values.tolist() == [
         ["micro_gsm_plus", "micro_gsm", "kd", 1],
@@ -164,4 +172,8 @@ def test_what_there_is_to_decide(metrics):
     assert (fit["teacher"], fit["best method"], fit["first text, AdaSwitch"]) == pytest.approx((0.99, 0.92, 0.6))
     assert fit["worst method"] == pytest.approx(2.47 / 3) and fit["KD on own text [nats]"] == 0.5
     assert fit.isna()["student before"]
+    other = metrics[metrics.split == "test"].assign(task="micro_gsm_plus")
+    fit = tables.world_fit(pd.concat([metrics, other]), references)["micro GSM-Plus"]
+    assert fit["best method"] == pytest.approx(0.92) and fit.isna()["first text, AdaSwitch"]
+    fit = tables.world_fit(metrics, references)["micro GSM"]
     assert fit["sd between seeds"] == pytest.approx((0.02 + 0.0208167 + 0.0230940) / 3, rel=1e-4)
