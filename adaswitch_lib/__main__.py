@@ -63,8 +63,10 @@ def _configs(chosen: argparse.Namespace) -> list[RunConfig]:
 
 def _run(chosen: argparse.Namespace) -> None:
     configs = _configs(chosen)
-    run_all(configs, chosen.jobs)
-    examine_references(configs)
+    try:
+        run_all(configs, chosen.jobs)
+    finally:  # a run that failed does not keep the others from their tables
+        examine_references(configs)
     _status(chosen)
 
 

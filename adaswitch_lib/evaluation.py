@@ -21,17 +21,17 @@ def answers(
     *,
     temperature: float = 0.0,
     seed: int = 0,
-    tokens_at_once: int = 2**16,
+    values_at_once: int = 2**23,
 ) -> list[str]:
     """What the model answers to each row's prompt; greedy unless a temperature is given.
 
     Args:
-        tokens_at_once: how many tokens a batch may have, prompts and answers with their padding: what memory allows. Rows
-            of similar length go together.
+        values_at_once: how large a batch may be, its tokens, with prompts, answers and padding, times the width of the model:
+            what memory allows. Rows of similar length go together.
     """
     ids, mask = encode_prompts(tokenizer, rows["prompt"])
     found = [""] * len(rows)
-    for batch in _batches(mask.sum(-1).tolist(), task.max_new_tokens, tokens_at_once):
+    for batch in _batches(mask.sum(-1).tolist(), task.max_new_tokens, values_at_once // model.config.hidden_size):
         width = int(mask[batch].sum(-1).max())
         rollout = generate(
             OnPolicy(),

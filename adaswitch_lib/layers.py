@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 
 import pandas as pd
@@ -15,12 +16,12 @@ from adaswitch_lib.divergence import forward_kl
 from adaswitch_lib.evaluation import examine
 from adaswitch_lib.generation import OffPolicy, generate
 from adaswitch_lib.losses import completion_logits
-from adaswitch_lib.models import SMOLLM2_STUDENT, with_layers
+from adaswitch_lib.models import SMOLLM2_STUDENT
 from adaswitch_lib.paths import results_dir
 from adaswitch_lib.presets import preset
 from adaswitch_lib.pretraining import train_on_data
-from adaswitch_lib.progress import watched
-from adaswitch_lib.records import write_table
+from adaswitch_lib.progress import StepBar, watched
+from adaswitch_lib.records import digest, write_table
 from adaswitch_lib.rollout import Rollout
 from adaswitch_lib.tasks import TASKS, encode_prompts, limited
 from adaswitch_lib.teachers import load_teacher
@@ -28,7 +29,18 @@ from adaswitch_lib.teachers import load_teacher
 CHOICE_SEED = 100
 """Of the students that are compared; no run has it."""
 
-TEXTS = 8
+TEXTS = 4
+
+
+@contextmanager
+def only_layers(model: PreTrainedModel, layers: Sequence[int]) -> Iterator[PreTrainedModel]:
+    """The model itself with these of its layers alone, for passes without a cache."""
+    every = model.model.layers
+    model.model.layers = torch.nn.ModuleList(every[layer] for layer in layers)
+    try:
+        yield model
+    finally:
+        model.model.layers = every
 
 
 @torch.no_grad()
@@ -44,7 +56,8 @@ def drop_order(teacher: PreTrainedModel, texts: Rollout, count: int) -> list[int
     target = completion_logits(teacher, texts)
 
     def loss(layers: Sequence[int]) -> float:
-        return float(forward_kl(target, completion_logits(with_layers(teacher, layers).eval(), texts))[real].mean())
+        with only_layers(teacher, layers) as student:
+            return float(forward_kl(target, completion_logits(student, texts))[real].mean())
 
     kept = list(range(teacher.config.num_hidden_layers))
     dropped = []
@@ -61,8 +74,8 @@ def candidates(count: int) -> dict[str, tuple[int, ...]]:
     `greedy` by `drop_order`, on summaries that the teacher writes for training dialogues; `even`: at equal distances;
     `front`: denser at the start, as in `SMOLLM2_STUDENT`.
     """
-    teacher, tokenizer = load_teacher("dialogsum", dtype=torch.bfloat16)
     base = preset("smollm2").base
+    teacher, tokenizer = load_teacher("dialogsum", dtype=torch.bfloat16 if base.bf16 else torch.float32)
     task = limited(TASKS["dialogsum"], tokenizer, base.max_prompt_tokens, base.max_new_tokens)
     ids, mask = encode_prompts(tokenizer, task.load("train", TEXTS, CHOICE_SEED)["prompt"])
     texts = generate(
@@ -96,11 +109,13 @@ def choose_layers(count: int = len(SMOLLM2_STUDENT)) -> pd.DataFrame:
     lines = []
     for name, layers in candidates(count).items():
         start = replace(base.start, size=replace(base.start.size, layers=layers))
-        student = train_on_data(start, rows, tokenizer, CHOICE_SEED, results / "work" / f"layers-{name}")
+        work = results / "work" / f"layers-{name}-{digest(asdict(start))}"
+        with StepBar(work.name, start.steps) as bar:
+            student = train_on_data(start, rows, tokenizer, CHOICE_SEED, work, [bar])
         with torch.autocast(student.device.type, torch.bfloat16, enabled=start.size.bf16):
             scores = examine(student, tokenizer, task, validation).mean(numeric_only=True)
         lines.append({"candidate": name, "layers": " ".join(map(str, layers)), **scores})
-        shutil.rmtree(results / "work" / f"layers-{name}")
+        shutil.rmtree(work)
     table = pd.DataFrame(lines)
     write_table(table, results / "layers.csv", start=asdict(base.start), seed=CHOICE_SEED, rows=len(validation))
     return table

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from adaswitch_lib.evaluation import examine
 from adaswitch_lib.models import load_model, with_weights_in
 from adaswitch_lib.presets import LIMITS, TEACHERS
 from adaswitch_lib.pretraining import train_on_data
+from adaswitch_lib.records import digest
 from adaswitch_lib.tasks import TASKS, TEACHER_ROWS, limited, micro_tokenizer
 
 TEACHER_SEED = 0
@@ -60,14 +62,14 @@ def train_teacher(task: str, callbacks: Sequence[TrainerCallback] = ()) -> Path:
         raise ValueError(f"no teacher for {task!r}: use one of {', '.join(TEACHERS)}.")
     folder = teacher_folder(task)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    work, done = (folder.with_name(f"{task}.{name}") for name in ("work", "tmp"))
+    config = TEACHERS[task]
+    work, done = (folder.with_name(f"{task}.{name}") for name in (f"work-{digest(asdict(config))}", "tmp"))
     with FileLock(folder.with_name(f"{task}.lock")):
-        config = TEACHERS[task]
         is_micro = isinstance(config.size, ModelSize)
         tokenizer = micro_tokenizer() if is_micro else load_model(config.size.source)[1]
         learned = limited(TASKS[task], tokenizer, *LIMITS.get(task, ()))
         rows = TEACHER_ROWS.get(task, learned.load)("train", config.num_rows, TEACHER_SEED)
-        watch = learned.load("validation", 200 if is_micro else 50, TEACHER_SEED)
+        watch = learned.load("validation", 200 if is_micro else 24, TEACHER_SEED)
 
         def scores(model: PreTrainedModel) -> dict[str, float]:
             return examine(model, tokenizer, learned, watch).mean(numeric_only=True).to_dict()
@@ -78,7 +80,7 @@ def train_teacher(task: str, callbacks: Sequence[TrainerCallback] = ()) -> Path:
             tokenizer.save_pretrained(done)
         else:
             model.peft_config["default"].base_model_name_or_path = config.size.source  # it would name a folder of this machine
-        model.save_pretrained(done)
+        model.save_pretrained(done, **({} if is_micro else {"save_embedding_layers": False}))  # it would ask the hub
         model = model if is_micro else model.merge_and_unload()
         (done / "README.md").write_text(_card(task, config, model, tokenizer), encoding="utf-8")
         if folder.exists():
@@ -114,8 +116,9 @@ def _card(task: str, config: SFTConfig, model: PreTrainedModel, tokenizer: PreTr
     for examined in TASKS.values():
         if examined.trained_as == task:
             examined = limited(examined, tokenizer, *LIMITS.get(task, ()))
-            for split in ("validation", "test"):
-                rows = examined.load(split, 500, TEACHER_SEED)
+            # a real teacher answers the test in the preset's `references.parquet`, where the answers are kept
+            for split in ("validation", "test") if isinstance(size, ModelSize) else ("validation",):
+                rows = examined.load(split, 500 if isinstance(size, ModelSize) else 100, TEACHER_SEED)
                 scores = examine(model, tokenizer, examined, rows).mean(numeric_only=True).round(3).to_dict()
                 lines.append(f"| {examined.name} | {split} | {len(rows)} | {json.dumps(scores)} |")
     return "\n".join([*lines, ""])

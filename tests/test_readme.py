@@ -7,6 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from adaswitch_lib.__main__ import main
+from adaswitch_lib.records import read_table
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -39,6 +42,16 @@ def test_every_command_is_a_target_and_every_file_exists():
     assert commands and commands <= set(targets)
     links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
     assert links and all((ROOT / link).exists() for link in links)
+
+
+def test_the_commands_of_the_library_run(tmp_path, monkeypatch):
+    """With the smallest preset instead of the one that is named."""
+    monkeypatch.setenv("ADASWITCH_HOME", str(tmp_path))
+    commands = re.findall(r"^python -m adaswitch_lib (\w+) --preset \w+(.*)$", README, re.MULTILINE)
+    assert [name for name, _ in commands] == ["run", "run", "status"]
+    for name, rest in commands:
+        assert main([name, "--preset", "smoke", *rest.split("#")[0].split()]) == 0
+    assert {"adaswitch", "onpolicy"} <= set(read_table(tmp_path / "results" / "smoke", "runs").method)
 
 
 def test_the_rule_is_the_second_heading():

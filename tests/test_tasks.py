@@ -132,4 +132,4 @@ def test_answers_stand_at_their_rows_whatever_batch_they_were_written_in(pair):
     alone = [answers(pair.student, pair.tokenizer, task, rows.select([i]), seed=i, temperature=1.0)[0] for i in range(5)]
     assert len(set(alone)) > 1
     for size in (1, 20, 2**16):
-        assert answers(pair.student, pair.tokenizer, task, rows, temperature=1.0, tokens_at_once=size) == alone
+        assert answers(pair.student, pair.tokenizer, task, rows, temperature=1.0, values_at_once=32 * size) == alone

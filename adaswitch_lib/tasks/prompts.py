@@ -7,10 +7,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
+from typing import Any
 
 from datasets import Dataset
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from adaswitch_lib.tasks.task import Task
 
@@ -38,6 +39,11 @@ def sample_prompts(kind: str) -> list[str]:
 
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Ids and mask of the prompts, padded on the left, shape [batch prompt]; through the chat template where there is one."""
+    encoded = _encode(tokenizer, prompts, padding=True, padding_side="left", return_tensors="pt")
+    return encoded["input_ids"], encoded["attention_mask"]
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], **settings: Any) -> BatchEncoding:
     if tokenizer.chat_template is not None:
         prompts = [
             tokenizer.apply_chat_template(
@@ -49,8 +55,7 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -
             for prompt in prompts
         ]
     has_template = tokenizer.chat_template is not None  # which writes its own special tokens
-    encoded = tokenizer(list(prompts), add_special_tokens=not has_template, padding=True, padding_side="left", return_tensors="pt")
-    return encoded["input_ids"], encoded["attention_mask"]
+    return tokenizer(list(prompts), add_special_tokens=not has_template, **settings)
 
 
 def limited(
@@ -70,9 +75,9 @@ def limited(
         if split == "test":
             return task.load(split, size, seed)
         rows = task.load(split, sys.maxsize, seed)
-        prompts = encode_prompts(tokenizer, rows["prompt"])[1].sum(-1).tolist()
+        prompts = _encode(tokenizer, rows["prompt"])["input_ids"]
         completions = tokenizer(list(rows["completion"]), add_special_tokens=False)["input_ids"]
-        fits = [i for i in range(len(rows)) if prompts[i] <= prompt and len(completions[i]) < new]
+        fits = [i for i in range(len(rows)) if len(prompts[i]) <= prompt and len(completions[i]) < new]
         return rows.select(fits[:size])
 
     return replace(task, load=load, max_prompt_tokens=prompt, max_new_tokens=new)
