@@ -37,7 +37,7 @@ $(OUT)/%.ipynb: notebooks/%.ipynb $(wildcard adaswitch_lib/*.py adaswitch_lib/*/
 reproduce: quickstart $(DRAWN:%=$(RUN)/%.ipynb)  ## Train the students of PRESET (default quick), draw all tables and figures (15 minutes; -j2 helps)
 	@echo "figures/$(PRESET), results/$(PRESET)/tables; executed notebooks in $(RUN)"
 
-figures: setup $(DRAWN:%=$(RUN)/%.ipynb)  ## Draw them again from the results of PRESET that are there (1 minute, no training)
+figures: setup $(DRAWN:%=$(RUN)/%.ipynb)  ## Draw them again from the results of PRESET that are there; PRESET=micro are kept (1 minute, no training)
 	@echo "figures/$(PRESET), results/$(PRESET)/tables; executed notebooks in $(RUN)"
 
 # The one that trains; runs that are done are skipped, so that it may be called again and again.
@@ -72,12 +72,12 @@ bench: setup  ## Speed and memory, as ratios in one run, into results/bench (hal
 	$(BIN)/python benchmarks/rollouts.py --scaling
 	$(BIN)/python benchmarks/training.py
 
-lint: setup  ## Style of code and notebooks
+lint: setup  ## Style of code and notebooks (10 seconds)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/nbstripout --verify --keep-id --extra-keys "metadata.papermill cell.metadata.papermill" notebooks/*.ipynb
 
-lab: setup  ## JupyterLab on the notebooks
+lab: setup  ## JupyterLab on the notebooks (10 seconds)
 	$(BIN)/jupyter lab notebooks
 
 badges:  ## Put the address of your copy into badges and set-up cells: make badges REPO=owner/name
