@@ -35,7 +35,8 @@ def write_table(frame: pd.DataFrame, file: Path, **settings: Any) -> Path:
 
     Args:
         frame: one row an observation.
-        file: where to; an older one is replaced at once, so that no reader sees half a file.
+        file: where to; an older one is replaced at once, so that no reader sees half a file. One with the same content and
+            settings is left as it is, with the provenance of whoever made it first.
         settings: what was run: models, seeds, threads, rule, …
 
     Raises:
@@ -49,6 +50,10 @@ def write_table(frame: pd.DataFrame, file: Path, **settings: Any) -> Path:
     else:
         frame.to_parquet(temporary, index=False, compression="zstd")
     provenance = file.with_name(file.name + ".provenance.json")
+    same = file.is_file() and provenance.is_file() and file.read_bytes() == temporary.read_bytes()
+    if same and json.loads(provenance.read_text())["settings"] == json.loads(json.dumps(settings, default=str)):
+        temporary.unlink()
+        return file
     provenance.with_name(provenance.name + ".tmp").write_text(json.dumps(_provenance(settings), indent=2, default=str) + "\n")
     os.replace(provenance.with_name(provenance.name + ".tmp"), provenance)
     os.replace(temporary, file)

@@ -89,6 +89,11 @@ def test_tables_are_written_whole_and_with_provenance(tmp_path):
         provenance = json.loads((tmp_path / f"{name}.provenance.json").read_text())
         assert provenance["settings"]["seed"] == 3 and "multiplier=1.3" in provenance["settings"]["rule"]
         assert provenance["packages"]["torch"]
+    first = (tmp_path / "t.csv.provenance.json").read_bytes()
+    write_table(frame, tmp_path / "t.csv", seed=3, rule=RULE)
+    assert (tmp_path / "t.csv.provenance.json").read_bytes() == first  # nothing new, so nothing written
+    write_table(frame, tmp_path / "t.csv", seed=4, rule=RULE)
+    assert json.loads((tmp_path / "t.csv.provenance.json").read_text())["settings"]["seed"] == 4
     assert not list(tmp_path.glob("*.tmp"))
     with pytest.raises(ValueError, match=r"\.csv or \.parquet"):
         write_table(frame, tmp_path / "t.xls")

@@ -128,7 +128,7 @@ def test_results_are_drawn_the_same_bytes_again(trained, tmp_path, monkeypatch):
             run(name, tmp_path / f"{again}.ipynb", preset="smoke")
         files = [
             *(tmp_path / again / "figures" / "smoke").iterdir(),
-            *(trained / "results/smoke/tables").glob("[!.]*.[mtc][dse][xv]*"),
+            *(trained / "results/smoke/tables").iterdir(),
         ]
         made.append({file.name: file.read_bytes() for file in files})
     assert {"differences.pdf", "figure_4b.png", "floors.pdf"} < set(made[0]) and made[0] == made[1]

@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from adaswitch_lib import claims, tables
 from adaswitch_lib.__main__ import main
-from adaswitch_lib.records import read_table
+from adaswitch_lib.records import read_table, reference_scores, with_settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -68,6 +69,16 @@ def test_library_files_can_be_read_in_an_evening():
 def test_make_help_lists_the_target(target):
     out = subprocess.run(["make", "-s", "help"], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert re.search(rf"^{target} ", out, re.MULTILINE)
+
+
+def test_the_results_are_those_of_the_reference_run():
+    """Tables here and beside the results are what the runs in `results/micro` say."""
+    results = ROOT / "results" / "micro"
+    table = tables.markdown(tables.main_results(with_settings(results, "metrics"), reference_scores(results)))
+    verdicts = tables.markdown(claims.verdicts(claims.table(results)))
+    assert table in README and verdicts in README
+    assert table in (results / "tables" / "table_1.md").read_text().replace("**", "")
+    assert verdicts in (results / "claims.md").read_text()
 
 
 def test_the_ratios_are_those_that_were_measured():
