@@ -11,7 +11,7 @@ DRAWN := 03_main_results $(if $(filter smollm2,$(PRESET)),,04_metric_comparison)
 	$(if $(filter smollm2,$(PRESET)),11_real_llm) 12_why $(if $(filter micro smoke,$(PRESET)),13_when_it_pays)
 PAPERMILL := TQDM_DISABLE=1 $(BIN)/papermill -k python3 --no-progress-bar --log-level WARNING -p headless True
 
-.PHONY: draw help setup quickstart reproduce figures teachers test bench lint lab badges clean
+.PHONY: draw drawn help setup quickstart reproduce figures teachers test bench lint lab badges clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,8 +37,11 @@ $(OUT)/%.ipynb: notebooks/%.ipynb $(wildcard adaswitch_lib/*.py adaswitch_lib/*/
 reproduce: quickstart $(DRAWN:%=$(RUN)/%.ipynb)  ## Train the students of PRESET (default quick), draw all tables and figures (15 minutes; -j2 helps)
 	@echo "figures/$(PRESET), results/$(PRESET)/tables; executed notebooks in $(RUN)"
 
-figures: setup $(DRAWN:%=$(RUN)/%.ipynb)  ## Draw them again from the results of PRESET that are there; PRESET=micro are kept (1 minute, no training)
+figures: setup  ## Draw them again from the results of PRESET that are there; PRESET=micro are kept (1 minute, no training)
+	@$(MAKE) --no-print-directory -j2 drawn
 	@echo "figures/$(PRESET), results/$(PRESET)/tables; executed notebooks in $(RUN)"
+
+drawn: $(DRAWN:%=$(RUN)/%.ipynb)
 
 # The one that trains; runs that are done are skipped, so that it may be called again and again.
 $(RUN)/02_train_students.ipynb: notebooks/02_train_students.ipynb $(wildcard adaswitch_lib/*.py adaswitch_lib/*/*.py) | quickstart
@@ -46,8 +49,8 @@ $(RUN)/02_train_students.ipynb: notebooks/02_train_students.ipynb $(wildcard ada
 	$(PAPERMILL) -p preset $(PRESET) $< $@.tmp.ipynb
 	mv $@.tmp.ipynb $@
 
-# make figures draws in any case, and trains nothing; all else trains first
-ifeq (figures,$(filter figures reproduce,$(MAKECMDGOALS)))
+# make figures draws in any case, two notebooks at a time, and trains nothing; all else trains first
+ifeq (drawn,$(MAKECMDGOALS))
 $(DRAWN:%=$(RUN)/%.ipynb): draw
 else
 $(DRAWN:%=$(RUN)/%.ipynb): $(RUN)/02_train_students.ipynb
