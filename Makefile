@@ -34,14 +34,14 @@ $(OUT)/%.ipynb: notebooks/%.ipynb $(wildcard adaswitch_lib/*.py adaswitch_lib/*/
 	$(PAPERMILL) $< $@.tmp.ipynb
 	mv $@.tmp.ipynb $@
 
-reproduce: quickstart $(DRAWN:%=$(RUN)/%.ipynb)  ## Train the students of PRESET (default quick), draw all tables and figures (15 minutes; -j2 helps)
-	@echo "figures/$(PRESET), results/$(PRESET)/tables; executed notebooks in $(RUN)"
+reproduce: quickstart $(RUN)/02_train_students.ipynb  ## Train the students of PRESET (default quick), draw all tables and figures (15 minutes)
+	@$(MAKE) --no-print-directory -j2 drawn
 
 figures: setup  ## Draw them again from the results of PRESET that are there; PRESET=micro are kept (1 minute, no training)
 	@$(MAKE) --no-print-directory -j2 drawn
-	@echo "figures/$(PRESET), results/$(PRESET)/tables; executed notebooks in $(RUN)"
 
 drawn: $(DRAWN:%=$(RUN)/%.ipynb)
+	@echo "figures/$(PRESET), results/$(PRESET)/tables; executed notebooks in $(RUN)"
 
 # The one that trains; runs that are done are skipped, so that it may be called again and again.
 $(RUN)/02_train_students.ipynb: notebooks/02_train_students.ipynb $(wildcard adaswitch_lib/*.py adaswitch_lib/*/*.py) | quickstart
@@ -49,13 +49,8 @@ $(RUN)/02_train_students.ipynb: notebooks/02_train_students.ipynb $(wildcard ada
 	$(PAPERMILL) -p preset $(PRESET) $< $@.tmp.ipynb
 	mv $@.tmp.ipynb $@
 
-# make figures draws in any case, two notebooks at a time, and trains nothing; all else trains first
-ifeq (drawn,$(MAKECMDGOALS))
-$(DRAWN:%=$(RUN)/%.ipynb): draw
-else
-$(DRAWN:%=$(RUN)/%.ipynb): $(RUN)/02_train_students.ipynb
-endif
-$(DRAWN:%=$(RUN)/%.ipynb): $(RUN)/%.ipynb: notebooks/%.ipynb $(wildcard adaswitch_lib/*.py) | setup
+# drawn whenever asked for, from what results there are
+$(DRAWN:%=$(RUN)/%.ipynb): $(RUN)/%.ipynb: notebooks/%.ipynb draw | setup
 	@mkdir -p $(RUN) && rm -f $@
 	$(PAPERMILL) -p preset $(PRESET) $< $@.tmp.ipynb
 	mv $@.tmp.ipynb $@
