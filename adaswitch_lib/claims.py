@@ -86,13 +86,15 @@ def verdicts(frame: pd.DataFrame) -> pd.DataFrame:
             word = "holds"
         elif fails == total:
             word = "fails"
+        elif 0 < holds + fails < total / 2:
+            word = "mostly not decided"
         elif holds and fails:
             word = "holds in part, fails in part"
         elif holds or fails:
             word = "holds in part" if holds else "fails in part"
         else:
             word = UNDECIDED
-        count = f"{holds} of {total} lines hold, {fails} fail"
+        count = f"{holds} of {total} lines hold, {fails} fail" if total else "–"
         lines.append({"claim": claim, "the paper": says, "grade": grade, "verdict here": word, "lines": count})
     return pd.DataFrame(lines)
 

@@ -117,10 +117,10 @@ def around_the_switch(traces: pd.DataFrame, ax: Axes, reach: int = 8, least: int
                 line["mean"],
                 color=plt.get_cmap("viridis")(0.9 * i / max(1, len(steps) - 1)),
                 marker="o",
-                label=f"step {step}, {rows} rows",
+                label=f"{step} ({rows})",
             )
         if ax.lines:
-            ax.legend(loc="upper right", handlelength=1.2)
+            ax.legend(loc="upper right", handlelength=1.0, title="step (rows)")
         ax.axvline(0, color="0.6", lw=0.7, ls=":")
         ax.set(xlabel="token, counted from the switch", ylabel="KL(teacher ‖ student) [nats]", ylim=(0, None))
     return ax

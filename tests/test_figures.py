@@ -165,10 +165,10 @@ def test_divergence_is_counted_from_the_switch():
     assert ax.lines[0].get_ydata()[2] == 4.0
     few, last = plt.subplots(1, 2)[1]
     figures.around_the_switch(traces, few, least=2)
-    assert few.lines[0].get_xdata().size == 0 and few.get_legend().get_texts()[0].get_text() == "step 0, 1 rows"
+    assert few.lines[0].get_xdata().size == 0 and few.get_legend().get_texts()[0].get_text() == "0 (1)"
     figures.around_the_switch(pd.concat([traces.assign(step=step) for step in range(0, 55, 5)]), last)
-    shown = [text.get_text().split(",")[0] for text in last.get_legend().get_texts()]
-    assert (shown[0], shown[-1], len(shown)) == ("step 0", "step 50", 4)
+    shown = [text.get_text().split(" ")[0] for text in last.get_legend().get_texts()]
+    assert (shown[0], shown[-1], len(shown)) == ("0", "50", 4)
     plt.close("all")
 
 
