@@ -63,7 +63,7 @@ else
 	$(BIN)/python -m adaswitch_lib teachers --task micro_dialog && wait $$other
 endif
 
-test: setup  ## All tests (9 minutes)
+test: setup  ## All tests (10 minutes)
 	$(BIN)/python -m pytest
 
 bench: setup  ## Speed and memory, as ratios in one run, into results/bench (half an hour or more; wants a quiet machine)
