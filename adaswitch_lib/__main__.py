@@ -65,8 +65,10 @@ def _run(chosen: argparse.Namespace) -> None:
     configs = _configs(chosen)
     try:
         run_all(configs, chosen.jobs)
-    finally:  # a run that failed does not keep the others from their tables
+    except RuntimeError:  # some runs failed; the others are held against teacher and start all the same
         examine_references(configs)
+        raise
+    examine_references(configs)
     _status(chosen)
 
 
