@@ -8,7 +8,8 @@ A preset's results are five tables, keyed by the column `run`:
     items.parquet   one row a test item: its scores and the answer
     traces.parquet  one row a token of the rollouts that every examination keeps
 
-and, by `references`, references.parquet: the items of the teacher and of students before distillation.
+and, by `references`, references.parquet: the items of the teacher and of students before distillation; chance.csv: what
+the switching rule catches, and what its positions catch in other rows.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What to hold students against: the teacher and the students before distillation, and what AdaSwitch writes for other tasks."""
+"""What to hold students against: the teacher and the students before distillation, switches dealt to other rows, and what
+AdaSwitch writes for other tasks."""
 
 from __future__ import annotations
 
@@ -14,22 +15,24 @@ from adaswitch_lib.experiments import load_run_pair, start_folder, task_of
 from adaswitch_lib.generation import AdaSwitch, generate
 from adaswitch_lib.paths import results_dir
 from adaswitch_lib.presets import PRESETS
-from adaswitch_lib.records import write_table
+from adaswitch_lib.records import finished, read_table, write_table
 from adaswitch_lib.tasks import TASKS, encode_prompts
-from adaswitch_lib.texts import trace
+from adaswitch_lib.texts import held_against_chance, trace
 
 
 def examine_references(configs: Iterable[RunConfig]) -> None:
     """Write `references.parquet` into the results: one row a test item, its scores and the answer, as in `items.parquet`.
 
     The column `method` is "teacher" or "start"; a teacher has seed -1. What is there already is not examined again. Variants of
-    the grid's runs are left out: they may have another pair. Where the preset looks at tasks that it does not train,
-    `other_tasks.parquet` is written, too.
+    the grid's runs are left out: they may have another pair. For tasks that know mistakes `chance.csv` is written, too, and
+    `other_tasks.parquet` where the preset looks at tasks that it does not train.
     """
     grid = [config for config in configs if config.test_rows and not config.variant]
     for config in {(c.preset, c.task, c.seed): c for c in grid}.values():
         for who, seed, of in (("teacher", -1, config.teacher), ("start", config.seed, start_folder(config).name)):
             _add(config, who, seed, f"{of}, {config.test_rows} rows")
+    for preset in {config.preset for config in grid}:
+        _hold_against_chance(preset)
     for preset in {config.preset for config in grid if PRESETS[config.preset].looked_at}:
         first = min((config for config in grid if config.preset == preset), key=lambda config: config.seed)
         if first.seed == PRESETS[preset].seeds[0]:
@@ -56,6 +59,24 @@ def _add(config: RunConfig, who: str, seed: int, of: str) -> None:
                 parts.append(items)
         table = pd.concat(parts).sort_values(["trained_on", "method", "seed", "task", "example"], kind="stable")
         write_table(table, file, preset=config.preset)
+
+
+def _hold_against_chance(name: str) -> None:
+    """What AdaSwitch's rule catches in the texts that on-policy students of the grid wrote alone, and what the same switches
+    catch in other rows: `held_against_chance`, of all such runs that are done."""
+    results, of = results_dir(name), PRESETS[name]
+    done = finished(results)
+    tasks = [task for task in of.tasks if TASKS[task].first_mistake]
+    runs = [run for run in of.configs(tasks, ["onpolicy"], of.seeds) if run.id in done and run.traced_rows]
+    file = results / "chance.csv"
+    if not runs or file.is_file() and set(pd.read_csv(file).run) == {run.id for run in runs}:
+        return
+    frames = []
+    for run in runs:
+        rows, rule = TASKS[run.task].load("validation", run.traced_rows, 0), of.config(run.task, "adaswitch", run.seed).rule
+        found = held_against_chance(read_table(results, "traces", [run.id]), TASKS[run.task], rows, rule)
+        frames.append(found.assign(task=run.task, seed=run.seed))
+    write_table(pd.concat(frames), file, preset=name)
 
 
 def _write_for_other_tasks(config: RunConfig, names: Sequence[str], rows: int = 32) -> None:

@@ -109,6 +109,39 @@ def caught(switch: Tensor, mistake: Tensor) -> dict[str, float]:
     }
 
 
+def by_chance(switch: Tensor, mistake: Tensor, length: Tensor) -> dict[str, float]:
+    """`caught`, were the positions of the switches dealt to the other rows: the mean over all ways to pass them round.
+
+    Args:
+        switch, mistake: positions, -1 for none.
+        length: tokens of each row; a switch that falls behind them is none.
+    """
+    dealt = [switch.roll(places) for places in range(1, len(switch))]
+    return pd.DataFrame([caught(torch.where(other < length, other, -1), mistake) for other in dealt]).mean().to_dict()
+
+
+def held_against_chance(traces: pd.DataFrame, task: Task, rows: Dataset, rule: SwitchRule) -> pd.DataFrame:
+    """What a rule would catch in the students' own texts that were kept, and what its positions catch in other rows.
+
+    Args:
+        traces: of students that wrote alone, tokens of one word: run, step, example, pos, token, divergence.
+        rows: the rows that the examples number.
+
+    Returns:
+        One line a run and step, a column for each share of `caught` and, with `dealt_` before it, of `by_chance`.
+    """
+    lines = []
+    for (run, step), some in traces.groupby(["run", "step"]):
+        divergence = some.pivot(index="example", columns="pos", values="divergence")
+        mask = torch.tensor(divergence.notna().to_numpy())
+        switch = first_switch(torch.tensor(divergence.fillna(0.0).to_numpy()), mask, rule)
+        texts = some[some.token != "<eos>"].groupby("example").token.agg(" ".join).reindex(divergence.index, fill_value="")
+        mistake = first_mistakes(task.first_mistake, list(texts), rows.select(divergence.index))
+        chance = {f"dealt_{name}": share for name, share in by_chance(switch, mistake, mask.sum(-1)).items()}
+        lines.append({"run": run, "step": step} | caught(switch, mistake) | chance)
+    return pd.DataFrame(lines)
+
+
 def trace(rollout: Rollout, tokenizer: PreTrainedTokenizerBase, step: int, rows: int) -> pd.DataFrame:
     """The per-token table of the first rows, with their step and switch index; four digits behind the point, since it is kept."""
     frame = rollout.rows(range(rows)).to_frame(tokenizer).assign(step=step).round({"divergence": 4, "threshold": 4})

@@ -7,8 +7,8 @@ from adaswitch_lib import claims, records
 from adaswitch_lib.tables import HEADLINE
 
 SEEDS = range(5)
-LEVEL = {"sft": 0.3, "seqkd": 0.4, "kd": 0.5, "onpolicy": 0.6, "skd": 0.7, "adaswitch": 0.65}
-SECONDS = {"sft": 0.1, "seqkd": 0.8, "kd": 0.5, "onpolicy": 0.8, "skd": 1.2, "adaswitch": 0.65}
+LEVEL = {"sft": 0.3, "seqkd": 0.4, "kd": 0.5, "onpolicy": 0.6, "skd": 0.7, "adaswitch": 0.65, "random": 0.55}
+SECONDS = {"sft": 0.1, "seqkd": 0.8, "kd": 0.5, "onpolicy": 0.8, "skd": 1.2, "adaswitch": 0.65, "random": 0.65}
 
 
 def made(folder, seeds):
@@ -107,6 +107,7 @@ def test_each_claim_has_one_line_in_words(tmp_path):
     assert words["C1"] == "holds in part, fails in part"
     assert words["C2"] == "not measured"
     assert words["C4"] == "holds"
+    assert words["Q"] == "holds"  # of the controls there is one, and AdaSwitch beats it
     said = claims.sentence(tmp_path, "C4")
     assert said.startswith("C4, switch rate and divergence") and said.endswith("Here: holds (4 of 4 lines hold, 0 fail).")
 
@@ -115,9 +116,9 @@ def test_the_page_has_verdicts_and_every_line(tmp_path):
     words = claims.save(made(tmp_path, SEEDS))
     page = (tmp_path / "claims.md").read_text()
     lines = pd.read_csv(tmp_path / "claims.csv")
-    assert page.count("\n| C") == len(words) + len(lines)
+    assert page.count("\n| C") + page.count("\n| Q") == len(words) + len(lines)
     assert "micro GSM 5" in page
-    assert "Of 60 runs, studies included, collapsed (NaN or infinite logits): none;" in page
+    assert "Of 70 runs, studies included, collapsed (NaN or infinite logits): none;" in page
 
 
 def test_one_seed_decides_nothing(tmp_path):

@@ -90,6 +90,8 @@ def test_the_training_notebook_makes_every_method_on_every_task(trained):
     assert sorted(grid.method.value_counts().items()) == sorted((name, 2) for name in METHODS)
     assert set(runs.run) == {run.id for run in PRESETS["smoke"].everything()}
     assert not runs.collapsed.any()
+    chance = pd.read_csv(trained / "results" / "smoke" / "chance.csv")
+    assert set(chance.run) == {PRESETS["smoke"].config(task, "onpolicy", 0).id for task in ("micro_gsm", "micro_dialog")}
 
 
 @pytest.mark.parametrize(

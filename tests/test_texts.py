@@ -10,7 +10,7 @@ from adaswitch_lib.config import ModelSize
 from adaswitch_lib.pretraining import new_model
 from adaswitch_lib.tasks import TASKS, micro_dialog, micro_gsm
 from adaswitch_lib.teachers import load_teacher
-from adaswitch_lib.texts import caught, look_at_texts, trace
+from adaswitch_lib.texts import by_chance, caught, held_against_chance, look_at_texts, trace
 
 RIGHT = "first 1 2 + 7 = 1 9 . then 1 9 - 4 is 1 5 . so ann has 1 5 apples ."
 
@@ -66,6 +66,12 @@ def test_switches_against_mistakes_by_hand():
     assert nothing["mistaken"] == 0 and all(math.isnan(value) for name, value in nothing.items() if name != "mistaken")
 
 
+def test_switches_dealt_to_other_rows_by_hand():
+    # passed on by one, rows have the switches -1, 2 and, behind its end, 5; by two: 5, -1 and 2
+    found = by_chance(torch.tensor([2, 5, -1]), torch.tensor([2, 8, 6]), torch.tensor([10, 9, 4]))
+    assert found == pytest.approx({"mistaken": 1, "caught": 1 / 3, "switch_before": 3 / 4, "switch_at": 0, "switch_after": 1 / 4})
+
+
 def test_a_look_at_texts_of_a_student_that_is_its_teacher_and_of_one_that_knows_nothing():
     teacher, tokenizer = load_teacher("micro_gsm")
     task = TASKS["micro_gsm"]
@@ -77,7 +83,11 @@ def test_a_look_at_texts_of_a_student_that_is_its_teacher_and_of_one_that_knows_
     poor, rollout = look_at_texts(None, teacher, student, tokenizer, task, rows, rule)
     assert student.training and poor["mistaken"] == 1 and poor["kl_data"] > 1
     assert poor["written_accuracy"] == 1  # it learns from the data, which are right
-    alone, _ = look_at_texts(OnPolicy(), teacher, student, tokenizer, task, rows, rule)
+    often = SwitchRule(multiplier=1.2)
+    alone, own = look_at_texts(OnPolicy(), teacher, student, tokenizer, task, rows, often)
     assert alone["written_accuracy"] == 0 and alone["kl_own"] == poor["kl_own"]
+    (again,) = held_against_chance(trace(own, tokenizer, 0, 12).assign(run="a"), task, rows, often).to_dict("records")
+    assert {name: again[name] for name in alone if name in again} == {name: alone[name] for name in alone if name in again}
+    assert 0 <= again["dealt_caught"] < 1
     frame = trace(rollout, tokenizer, step=7, rows=3)
     assert set(frame.example) == {0, 1, 2} and set(frame.step) == {7} and "switch_index" in frame
