@@ -16,7 +16,7 @@ from adaswitch_lib.losses import completion_logits, distillation_loss
 from adaswitch_lib.rollout import Rollout
 from adaswitch_lib.switching import SwitchRule, first_switch
 from adaswitch_lib.tasks.task import Task
-from adaswitch_lib.training import ROWS_AT_ONCE, RowCollator, encode_rows
+from adaswitch_lib.training import RowCollator, encode_rows, rows_at_once
 
 
 @torch.no_grad()
@@ -58,7 +58,7 @@ def look_at_texts(
         written = generate(policy, teacher, student, data.prompt_ids, data.prompt_mask, **settings)
     training = student.training
     student.eval()
-    on_data = sum(_divergence_sum(teacher, student, part) for part in data.by_length(ROWS_AT_ONCE))
+    on_data = sum(_divergence_sum(teacher, student, part) for part in data.by_length(rows_at_once(student)))
     student.train(training)
     found = {
         f"written_{task.metric}": task.scores(_texts(written, tokenizer), rows)[task.metric].mean(),

@@ -20,8 +20,11 @@ from adaswitch_lib.methods import Method
 from adaswitch_lib.rollout import Rollout, Source
 from adaswitch_lib.tasks import encode_prompts
 
-ROWS_AT_ONCE = 16
-"""Rows of similar length that go through the models together in the loss, so that little of it is padding."""
+
+def rows_at_once(model: PreTrainedModel) -> int:
+    """How many rows of similar length go through the models together in the loss: few, so that little of it is padding. A CPU
+    is busy with fewer rows, the wider the model is."""
+    return 16 if model.device.type != "cpu" else max(2, min(16, 2048 // model.config.get_text_config().hidden_size))
 
 
 @dataclass
@@ -160,7 +163,7 @@ class DistillationTrainer(Trainer):
     ):
         """Σ token loss / tokens of the whole optimiser batch."""
         loss = 0.0
-        for rollout in inputs["rollout"].by_length(ROWS_AT_ONCE):
+        for rollout in inputs["rollout"].by_length(rows_at_once(self.accelerator.unwrap_model(model))):
             logits = completion_logits(model, rollout)
             loss = loss + self._loss_of(rollout, logits, num_items_in_batch)
             self._entropy += _entropy_sum(logits.detach(), rollout.completion_mask) / num_items_in_batch
