@@ -35,6 +35,14 @@ def test_a_method_that_beats_all_others_has_a_star(metrics):
     assert one_seed.loc["AdaSwitch", "micro GSM"] == "0.900"
 
 
+def test_a_method_with_fewer_seeds_says_so_and_is_not_the_best(metrics):
+    best = metrics.value.where(metrics.method != "kd", 1.0)
+    fewer = metrics.assign(value=best)[(metrics.method != "kd") | (metrics.seed < 2)]
+    table = tables.main_results(fewer)
+    assert table.loc["KD", "micro GSM"] == "1.000 (2 of 3 seeds)"
+    assert "*" not in table.loc["KD", "micro GSM"] + table.loc["AdaSwitch", "micro GSM"]
+
+
 def test_differences_are_paired_by_seed_and_corrected(metrics):
     found = tables.paired_differences(metrics).set_index("against")
     assert found.loc["kd", "mean"] == pytest.approx(0.29 / 3)
