@@ -12,6 +12,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
+from adaswitch_lib.config import teacher_digest
 from adaswitch_lib.divergence import forward_kl
 from adaswitch_lib.evaluation import examine
 from adaswitch_lib.generation import OffPolicy, generate
@@ -99,23 +100,27 @@ def candidates(count: int) -> dict[str, tuple[int, ...]]:
 def choose_layers(count: int = len(SMOLLM2_STUDENT)) -> pd.DataFrame:
     """Heal a student of each candidate by the start of the preset `smollm2`, and examine it on validation dialogues.
 
-    Writes `results/smollm2/layers.csv`: layers, scores on validation rows after healing.
+    Writes `results/smollm2/layers.csv`: layers, score on validation rows after healing. What is in it for this start is not
+    made again, so that it goes on where it was stopped.
     """
     results, base = results_dir("smollm2"), preset("smollm2").base
     _, tokenizer = load_teacher("dialogsum")
     task = limited(TASKS["dialogsum"], tokenizer, base.max_prompt_tokens, base.max_new_tokens)
     rows = task.load("train", base.start.num_rows, CHOICE_SEED)
     validation = task.load("validation", base.validation_rows, 0)
-    lines = []
-    for name, layers in candidates(count).items():
-        start = replace(base.start, size=replace(base.start.size, layers=layers))
-        work = results / "work" / f"layers-{name}-{digest(asdict(start))}"
+    file, of = results / "layers.csv", digest([asdict(base.start), teacher_digest("dialogsum"), len(validation), count])
+    table = pd.read_csv(file, dtype={"of": str}) if file.is_file() else pd.DataFrame(columns=["of"])
+    if set(table.of) != {of}:
+        found = {name: " ".join(map(str, layers)) for name, layers in candidates(count).items()}
+        table = pd.DataFrame({"candidate": list(found), "layers": list(found.values()), task.metric: float("nan"), "of": of})
+        write_table(table, file)
+    for line in table[table[task.metric].isna()].itertuples():
+        start = replace(base.start, size=replace(base.start.size, layers=tuple(map(int, line.layers.split()))))
+        work = results / "work" / f"layers-{line.candidate}-{digest(asdict(start))}"
         with StepBar(work.name, start.steps) as bar:
             student = train_on_data(start, rows, tokenizer, CHOICE_SEED, work, [bar])
         with torch.autocast(student.device.type, torch.bfloat16, enabled=start.size.bf16):
-            scores = examine(student, tokenizer, task, validation).mean(numeric_only=True)
-        lines.append({"candidate": name, "layers": " ".join(map(str, layers)), **scores})
+            table.loc[line.Index, task.metric] = examine(student, tokenizer, task, validation)[task.metric].mean()
+        write_table(table, file, start=asdict(base.start), seed=CHOICE_SEED, rows=len(validation))
         shutil.rmtree(work)
-    table = pd.DataFrame(lines)
-    write_table(table, results / "layers.csv", start=asdict(base.start), seed=CHOICE_SEED, rows=len(validation))
     return table

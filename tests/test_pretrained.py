@@ -3,13 +3,13 @@
 import json
 from dataclasses import asdict, replace
 
+import pandas as pd
 import pytest
 import torch
 from helpers import SMALL, saved
 
-from adaswitch_lib import PRESETS, load_pair, run
+from adaswitch_lib import PRESETS, layers, load_pair, run
 from adaswitch_lib.config import Pretrained, SFTConfig
-from adaswitch_lib.layers import drop_order
 from adaswitch_lib.losses import completion_logits
 from adaswitch_lib.models import with_layers, with_weights_in
 from adaswitch_lib.paths import results_dir
@@ -65,6 +65,23 @@ def test_a_teacher_is_an_adapter_that_does_not_name_this_machine(real_data, monk
     assert told["start.size.layers"] == "(0, 3)"
 
 
+def test_layers_are_compared_and_what_was_compared_is_not_made_again(real_data, monkeypatch):
+    teacher, _ = saved(real_data)
+    monkeypatch.setitem(TEACHERS, "dialogsum", SFTConfig(Pretrained(teacher, lora_rank=2), 8, steps=2, batch_size=2))
+    train_teacher("dialogsum")
+    start = SFTConfig(Pretrained(teacher, layers=(0, 3)), num_rows=4, steps=1, batch_size=2)
+    lengths = {"max_prompt_tokens": 64, "max_new_tokens": 16}
+    base = replace(PRESETS["smollm2"].base, start=start, validation_rows=2, **lengths)
+    monkeypatch.setitem(PRESETS, "smollm2", replace(PRESETS["smollm2"], base=base))
+    monkeypatch.setattr(layers, "SMOLLM2_STUDENT", (0, 3))
+    table = layers.choose_layers()
+    assert table.candidate.tolist() == ["greedy", "even", "front"] and table.rouge_l.between(0, 1).all()
+    file = results_dir("smollm2") / "layers.csv"
+    pd.read_csv(file).assign(rouge_l=[*table.rouge_l[:-1], None]).to_csv(file, index=False)  # stopped before the last
+    monkeypatch.setattr(layers, "candidates", None)  # the order is kept
+    assert layers.choose_layers().rouge_l.tolist() == pytest.approx(table.rouge_l.tolist(), rel=1e-4)
+
+
 def test_what_a_run_cannot_do_is_said_before_it_begins(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="does not divide into micro-batches of 3"):
         PRESETS["smollm2"].config("dialogsum", "kd", 0, micro_batch=3)
@@ -110,7 +127,7 @@ def test_layers_are_dropped_where_it_matters_least(pair):
         projection.weight.zero_()
     ids = torch.randint(4, 20, (2, 6), generator=torch.Generator().manual_seed(0))
     texts = Rollout.from_data(ids[:, :2], torch.ones_like(ids[:, :2]), ids[:, 2:], torch.ones_like(ids[:, 2:]))
-    order = drop_order(model, texts, 3)
+    order = layers.drop_order(model, texts, 3)
     assert order[0] == 2 and len(set(order)) == 3
     same = completion_logits(with_layers(model, (0, 1, 3)).eval(), texts)
     torch.testing.assert_close(same, completion_logits(model, texts))
