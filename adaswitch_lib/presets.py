@@ -21,7 +21,7 @@ TEACHERS = {
     "micro_gsm": SFTConfig(ModelSize(layers=4, width=128), num_rows=200_000, steps=3000),
     "micro_dialog": SFTConfig(ModelSize(layers=4, width=128), num_rows=60_000, steps=900),
     "dialogsum": SFTConfig(
-        Pretrained("smollm2", lora_rank=6, bf16=False), num_rows=1280, steps=160, batch_size=8, learning_rate=1e-3
+        Pretrained("smollm2", lora_rank=6, bf16=False), num_rows=2560, steps=320, batch_size=8, learning_rate=3e-3
     ),
 }
 """How teachers are trained; see `teachers`."""
