@@ -17,7 +17,6 @@ from adaswitch_lib.divergence import forward_kl
 from adaswitch_lib.evaluation import examine
 from adaswitch_lib.generation import OffPolicy, generate
 from adaswitch_lib.losses import completion_logits
-from adaswitch_lib.models import SMOLLM2_STUDENT
 from adaswitch_lib.paths import results_dir
 from adaswitch_lib.presets import preset
 from adaswitch_lib.pretraining import train_on_data
@@ -31,6 +30,9 @@ CHOICE_SEED = 100
 """Of the students that are compared; no run has it."""
 
 TEXTS = 4
+
+FRONT = (0, 1, 2, 3, 5, 8, 11, 14, 18, 22, 26, 29)
+"""Denser at the start; from a trial."""
 
 
 @contextmanager
@@ -73,7 +75,7 @@ def candidates(count: int) -> dict[str, tuple[int, ...]]:
     """Ways to keep `count` of the teacher's layers.
 
     `greedy` by `drop_order`, on summaries that the teacher writes for training dialogues; `even`: at equal distances;
-    `front`: denser at the start, as in `SMOLLM2_STUDENT`.
+    `front`: `FRONT`.
     """
     base = preset("smollm2").base
     teacher, tokenizer = load_teacher("dialogsum", dtype=torch.bfloat16 if base.bf16 else torch.float32)
@@ -94,10 +96,10 @@ def candidates(count: int) -> dict[str, tuple[int, ...]]:
     layers = teacher.config.num_hidden_layers
     greedy = set(range(layers)) - set(drop_order(teacher, texts, layers - count))
     even = {round(i * (layers - 1) / (count - 1)) for i in range(count)}
-    return {"greedy": tuple(sorted(greedy)), "even": tuple(sorted(even)), "front": SMOLLM2_STUDENT}
+    return {"greedy": tuple(sorted(greedy)), "even": tuple(sorted(even)), "front": FRONT}
 
 
-def choose_layers(count: int = len(SMOLLM2_STUDENT)) -> pd.DataFrame:
+def choose_layers(count: int = len(FRONT)) -> pd.DataFrame:
     """Heal a student of each candidate by the start of the preset `smollm2`, and examine it on validation dialogues.
 
     Writes `results/smollm2/layers.csv`: layers, score on validation rows after healing. What is in it for this start is not
@@ -108,7 +110,8 @@ def choose_layers(count: int = len(SMOLLM2_STUDENT)) -> pd.DataFrame:
     task = limited(TASKS["dialogsum"], tokenizer, base.max_prompt_tokens, base.max_new_tokens)
     rows = task.load("train", base.start.num_rows, CHOICE_SEED)
     validation = task.load("validation", base.validation_rows, 0)
-    file, of = results / "layers.csv", digest([asdict(base.start), teacher_digest("dialogsum"), len(validation), count])
+    healing = asdict(replace(base.start, size=replace(base.start.size, layers=())))  # whichever of them the preset has by now
+    file, of = results / "layers.csv", digest([healing, teacher_digest("dialogsum"), len(validation), count])
     table = pd.read_csv(file, dtype={"of": str}) if file.is_file() else pd.DataFrame(columns=["of"])
     if set(table.of) != {of}:
         found = {name: " ".join(map(str, layers)) for name, layers in candidates(count).items()}
@@ -121,6 +124,6 @@ def choose_layers(count: int = len(SMOLLM2_STUDENT)) -> pd.DataFrame:
             student = train_on_data(start, rows, tokenizer, CHOICE_SEED, work, [bar])
         with torch.autocast(student.device.type, torch.bfloat16, enabled=start.size.bf16):
             table.loc[line.Index, task.metric] = examine(student, tokenizer, task, validation)[task.metric].mean()
-        write_table(table, file, start=asdict(base.start), seed=CHOICE_SEED, rows=len(validation))
+        write_table(table, file, start=healing, seed=CHOICE_SEED, rows=len(validation))
         shutil.rmtree(work)
     return table
