@@ -94,6 +94,24 @@ def over_training(
     return ax
 
 
+def over_training_by(curves: pd.DataFrame, column: str, name: str) -> Axes:
+    """Scores over training under each value of a setting, a row of panels a task; the first panel is returned.
+
+    Args:
+        curves: columns task, method, metric, step, seed, value, and `column`, which holds numbers.
+        name: of the setting, with a place for its value: "step, {:,} prompts".
+    """
+    values = {task: sorted(some[column].unique()) for task, some in curves.groupby("task")}
+    axes = panels(max(1, len(values)), max(map(len, values.values()), default=0), 1.9 * max(1, len(values)))
+    for row, (task, found) in zip(axes, values.items(), strict=False):
+        some = curves[curves.task == task]
+        for ax, value in zip(row, found, strict=False):
+            over_training(some[some[column] == value], ax, "value", legend=int(ax is axes[0, 0]))
+            ax.set(xlabel=name.format(value), ylim=(0, 1.05 * (some.value.max() or 1)))
+        row[0].set(ylabel=f"{LOOKS[task][2]}, {some.metric.iloc[0]}".replace("_", " "))
+    return axes[0, 0]
+
+
 def around_the_switch(traces: pd.DataFrame, ax: Axes, reach: int = 8, least: int = 8) -> Axes:
     """Figure 4b, along the sequence: the mean divergence by position relative to the switch, a line each for up to four
     examinations, the first and the last among them; with the number of rows that switched.

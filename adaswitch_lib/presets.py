@@ -200,7 +200,7 @@ PRESETS: dict[str, Preset] = {
                 tasks=TRAINED_TASKS,
                 seeds=(0, 1, 2),
             ),
-            # after 30 steps a student gets no fact of the dialogues right, and its text is no guide to itself
+            # after 30 steps a student gets hardly a fact of the dialogues right, and its text is no guide to itself
             "starts": Study(
                 {"30": {"start": replace(_MICRO.start, steps=30)}},
                 methods=("kd", "offpolicy", "onpolicy", "skd", "adaswitch", "random"),
