@@ -71,8 +71,8 @@ def drop_order(teacher: PreTrainedModel, texts: Rollout, count: int) -> list[int
     return dropped
 
 
-def candidates(count: int) -> dict[str, tuple[int, ...]]:
-    """Ways to keep `count` of the teacher's layers.
+def candidates() -> dict[str, tuple[int, ...]]:
+    """Ways to keep as many of the teacher's layers as `FRONT` has.
 
     `greedy` by `drop_order`, on summaries that the teacher writes for training dialogues; `even`: at equal distances;
     `front`: `FRONT`.
@@ -93,13 +93,13 @@ def candidates(count: int) -> dict[str, tuple[int, ...]]:
         pad_token_id=tokenizer.pad_token_id,
         record_divergence=False,
     )
-    layers = teacher.config.num_hidden_layers
+    layers, count = teacher.config.num_hidden_layers, len(FRONT)
     greedy = set(range(layers)) - set(drop_order(teacher, texts, layers - count))
     even = {round(i * (layers - 1) / (count - 1)) for i in range(count)}
     return {"greedy": tuple(sorted(greedy)), "even": tuple(sorted(even)), "front": FRONT}
 
 
-def choose_layers(count: int = len(FRONT)) -> pd.DataFrame:
+def choose_layers() -> pd.DataFrame:
     """Heal a student of each candidate by the start of the preset `smollm2`, and examine it on validation dialogues.
 
     Writes `results/smollm2/layers.csv`: layers, score on validation rows after healing. What is in it for this start is not
@@ -111,10 +111,10 @@ def choose_layers(count: int = len(FRONT)) -> pd.DataFrame:
     rows = task.load("train", base.start.num_rows, CHOICE_SEED)
     validation = task.load("validation", base.validation_rows, 0)
     healing = asdict(replace(base.start, size=replace(base.start.size, layers=())))  # whichever of them the preset has by now
-    file, of = results / "layers.csv", digest([healing, teacher_digest("dialogsum"), len(validation), count])
+    file, of = results / "layers.csv", digest([healing, teacher_digest("dialogsum"), len(validation), len(FRONT)])
     table = pd.read_csv(file, dtype={"of": str}) if file.is_file() else pd.DataFrame(columns=["of"])
     if set(table.of) != {of}:
-        found = {name: " ".join(map(str, layers)) for name, layers in candidates(count).items()}
+        found = {name: " ".join(map(str, layers)) for name, layers in candidates().items()}
         table = pd.DataFrame({"candidate": list(found), "layers": list(found.values()), task.metric: float("nan"), "of": of})
         write_table(table, file)
     for line in table[table[task.metric].isna()].itertuples():

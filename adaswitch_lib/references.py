@@ -69,13 +69,15 @@ def _hold_against_chance(name: str) -> None:
     tasks = [task for task in of.tasks if TASKS[task].first_mistake]
     runs = [run for run in of.configs(tasks, ["onpolicy"], of.seeds) if run.id in done and run.traced_rows]
     file = results / "chance.csv"
-    if not runs or file.is_file() and set(pd.read_csv(file).run) == {run.id for run in runs}:
+    rules = {run.id: of.config(run.task, "adaswitch", run.seed).rule for run in runs}
+    known = dict(pd.read_csv(file)[["run", "of"]].to_numpy()) if file.is_file() else {}
+    if known == {run: str(rule) for run, rule in rules.items()}:
         return
     frames = []
     for run in runs:
-        rows, rule = TASKS[run.task].load("validation", run.traced_rows, 0), of.config(run.task, "adaswitch", run.seed).rule
+        rows, rule = TASKS[run.task].load("validation", run.traced_rows, 0), rules[run.id]
         found = held_against_chance(read_table(results, "traces", [run.id]), TASKS[run.task], rows, rule)
-        frames.append(found.assign(task=run.task, seed=run.seed))
+        frames.append(found.assign(task=run.task, seed=run.seed, of=str(rule)))
     write_table(pd.concat(frames), file, preset=name)
 
 

@@ -1,4 +1,4 @@
-"""Intervals over seeds and over items, paired differences, and Holm's correction. No torch."""
+"""Intervals over seeds, paired differences, and Holm's correction. No torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ LEVEL = 0.95
 
 
 class Interval(NamedTuple):
-    """A mean with its 95 % interval, and the two-sided p-value of a mean of 0; NaN where there are fewer than three values."""
+    """A mean with its 95 % interval, and the two-sided p-value of a mean of 0; NaN where there are fewer than three values, or all
+    are the same."""
 
     mean: float
     low: float
@@ -25,11 +26,10 @@ def over_seeds(values: Sequence[float]) -> Interval:
     """The mean over seeds with Student's t interval. Of paired differences, their mean and the p-value of no difference."""
     x = np.asarray(values, dtype=float)
     mean = float(x.mean()) if len(x) else float("nan")
-    if len(x) < 3:  # two scores in steps of one item are easily the same, and then look certain
+    # scores in steps of one item are easily the same, and would then look certain
+    if len(x) < 3 or np.ptp(x) <= 1e-9 * max(1.0, abs(mean)):
         return Interval(mean, float("nan"), float("nan"), float("nan"), len(x))
     error = stats.sem(x)
-    if error <= 1e-9 * max(1.0, abs(mean)):  # all seeds agree to the digit
-        return Interval(mean, mean, mean, float(mean == 0), len(x))
     low, high = stats.t.interval(LEVEL, len(x) - 1, mean, error)
     return Interval(mean, float(low), float(high), float(stats.ttest_1samp(x, 0).pvalue), len(x))
 
@@ -43,16 +43,6 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
     if len(ours) != len(theirs):
         raise ValueError(f"paired differences need the same seeds on both sides, got {len(ours)} and {len(theirs)}.")
     return over_seeds(np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float))
-
-
-def over_items(scores: Sequence[float], rng: np.random.Generator, resamples: int = 2000) -> Interval:
-    """The mean over the test items of one run, with a bootstrap interval; it knows nothing of the spread over seeds."""
-    x = np.asarray(scores, dtype=float)
-    if len(x) < 2 or x.std() == 0:
-        return Interval(float(x.mean()), float("nan"), float("nan"), float("nan"), len(x))
-    found = stats.bootstrap((x,), np.mean, confidence_level=LEVEL, n_resamples=resamples, method="percentile", rng=rng)
-    low, high = found.confidence_interval
-    return Interval(float(x.mean()), float(low), float(high), float("nan"), len(x))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

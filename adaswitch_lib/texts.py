@@ -128,7 +128,8 @@ def held_against_chance(traces: pd.DataFrame, task: Task, rows: Dataset, rule: S
         rows: the rows that the examples number.
 
     Returns:
-        One line a run and step, a column for each share of `caught` and, with `dealt_` before it, of `by_chance`.
+        One line a run and step, a column for each share of `caught` and, with `dealt_` before it, of `by_chance`; and how many
+        rows switch (`switching`) and have a mistake (`wrong`).
     """
     lines = []
     for (run, step), some in traces.groupby(["run", "step"]):
@@ -138,7 +139,8 @@ def held_against_chance(traces: pd.DataFrame, task: Task, rows: Dataset, rule: S
         texts = some[some.token != "<eos>"].groupby("example").token.agg(" ".join).reindex(divergence.index, fill_value="")
         mistake = first_mistakes(task.first_mistake, list(texts), rows.select(divergence.index))
         chance = {f"dealt_{name}": share for name, share in by_chance(switch, mistake, mask.sum(-1)).items()}
-        lines.append({"run": run, "step": step} | caught(switch, mistake) | chance)
+        counts = {"switching": int((switch >= 0).sum()), "wrong": int((mistake >= 0).sum())}
+        lines.append({"run": run, "step": step} | counts | caught(switch, mistake) | chance)
     return pd.DataFrame(lines)
 
 

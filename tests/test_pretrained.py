@@ -74,12 +74,12 @@ def test_layers_are_compared_and_what_was_compared_is_not_made_again(real_data, 
     base = replace(PRESETS["smollm2"].base, start=start, validation_rows=2, **lengths)
     monkeypatch.setitem(PRESETS, "smollm2", replace(PRESETS["smollm2"], base=base))
     monkeypatch.setattr(layers, "FRONT", (0, 3))
-    table = layers.choose_layers(count=2)
+    table = layers.choose_layers()
     assert table.candidate.tolist() == ["greedy", "even", "front"] and table.rouge_l.between(0, 1).all()
     file = results_dir("smollm2") / "layers.csv"
     pd.read_csv(file).assign(rouge_l=[*table.rouge_l[:-1], None]).to_csv(file, index=False)  # stopped before the last
     monkeypatch.setattr(layers, "candidates", None)  # the order is kept
-    assert layers.choose_layers(count=2).rouge_l.tolist() == pytest.approx(table.rouge_l.tolist(), rel=1e-4)
+    assert layers.choose_layers().rouge_l.tolist() == pytest.approx(table.rouge_l.tolist(), rel=1e-4)
 
 
 def test_what_a_run_cannot_do_is_said_before_it_begins(tmp_path, monkeypatch):

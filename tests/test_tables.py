@@ -184,4 +184,10 @@ def test_what_there_is_to_decide(metrics):
     fit = tables.world_fit(pd.concat([metrics, other]), references)["micro GSM-Plus"]
     assert fit["best method"] == pytest.approx(0.92) and fit.isna()["first text, AdaSwitch"]
     fit = tables.world_fit(metrics, references)["micro GSM"]
-    assert fit["sd between seeds"] == pytest.approx((0.02 + 0.0208167 + 0.0230940) / 3, rel=1e-4)
+    assert fit["sd of paired differences"] == pytest.approx((0.0057735 + 0.0115470) / 2, rel=1e-4)
+
+
+def test_shares_are_pooled_by_the_texts_that_they_are_shares_of():
+    table = pd.DataFrame({"third": ["first", "first", "last"], "caught": [1.0, 0.25, float("nan")], "wrong": [1, 4, 0]})
+    found = tables.pooled(table, [table.third], {"caught": "wrong"}).caught
+    assert found["first"] == 0.4 and pd.isna(found["last"])

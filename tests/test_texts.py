@@ -88,6 +88,6 @@ def test_a_look_at_texts_of_a_student_that_is_its_teacher_and_of_one_that_knows_
     assert alone["written_accuracy"] == 0 and alone["kl_own"] == poor["kl_own"]
     (again,) = held_against_chance(trace(own, tokenizer, 0, 12).assign(run="a"), task, rows, often).to_dict("records")
     assert {name: again[name] for name in alone if name in again} == {name: alone[name] for name in alone if name in again}
-    assert 0 <= again["dealt_caught"] < 1
+    assert 0 <= again["dealt_caught"] < 1 and again["wrong"] == 12
     frame = trace(rollout, tokenizer, step=7, rows=3)
     assert set(frame.example) == {0, 1, 2} and set(frame.step) == {7} and "switch_index" in frame
