@@ -100,6 +100,7 @@ def verdicts(frame: pd.DataFrame) -> pd.DataFrame:
         else:
             word = UNDECIDED
         count = f"{holds} of {total} lines hold, {fails} fail" if total else "–"
+        count += f", {counts[CEILING]} at its ceiling" if CEILING in counts else ""
         lines.append({"claim": claim, "the paper": says, "grade": grade, "verdict here": word, "lines": count})
     return pd.DataFrame(lines)
 
