@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,7 +12,7 @@ from helpers import SMALL, saved
 from adaswitch_lib import PRESETS, layers, load_pair, run
 from adaswitch_lib.config import Pretrained, SFTConfig
 from adaswitch_lib.losses import completion_logits
-from adaswitch_lib.models import with_layers, with_weights_in
+from adaswitch_lib.models import SMOLLM2_STUDENT, with_layers, with_weights_in
 from adaswitch_lib.paths import results_dir
 from adaswitch_lib.presets import TEACHERS
 from adaswitch_lib.records import digest, read_table, reference_scores
@@ -80,6 +81,11 @@ def test_layers_are_compared_and_what_was_compared_is_not_made_again(real_data, 
     pd.read_csv(file).assign(rouge_l=[*table.rouge_l[:-1], None]).to_csv(file, index=False)  # stopped before the last
     monkeypatch.setattr(layers, "candidates", None)  # the order is kept
     assert layers.choose_layers().rouge_l.tolist() == pytest.approx(table.rouge_l.tolist(), rel=1e-4)
+
+
+def test_the_student_keeps_the_layers_that_did_best_on_validation():
+    table = pd.read_csv(Path(__file__).parents[1] / "results" / "smollm2" / "layers.csv")
+    assert len(table) == 3 and table.layers[table.rouge_l.idxmax()] == " ".join(map(str, SMOLLM2_STUDENT))
 
 
 def test_what_a_run_cannot_do_is_said_before_it_begins(tmp_path, monkeypatch):
