@@ -202,7 +202,7 @@ def by_setting(table: pd.DataFrame, ax: Axes, x: str, y: str = "value", legend: 
             ax.plot(place, found["mean"], color=colour, marker=marker, lw=0.7, label=label)
             ax.vlines(place, found.low, found.high, color=colour, lw=0.9)
         ax.set_xticks(range(len(names)), names, rotation=30, ha="right", rotation_mode="anchor")
-        ax.margins(x=0.08)
+        ax.margins(x=0.08, y=0.06)
         if legend:
             ax.legend(ncols=legend)
     return ax
