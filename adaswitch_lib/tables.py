@@ -108,7 +108,7 @@ def world_fit(metrics: pd.DataFrame, references: pd.DataFrame) -> pd.DataFrame:
         texts = looked.groupby(["method", "metric", "step"]).value.mean()
         first, last = looked.step.min(), looked.step.max()
         written = f"written_{HEADLINE[task]}"
-        differences = wide.drop(columns="adaswitch", errors="ignore").rsub(wide.get("adaswitch"), axis=0)
+        differences = wide.drop(columns="adaswitch", errors="ignore").rsub(wide.get("adaswitch", float("nan")), axis=0)
         lines[LOOKS[task][2]] = {
             "teacher": of_task.get("teacher"),
             "student before": of_task.get("start"),

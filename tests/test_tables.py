@@ -185,6 +185,8 @@ def test_what_there_is_to_decide(metrics):
     assert fit["best method"] == pytest.approx(0.92) and fit.isna()["first text, AdaSwitch"]
     fit = tables.world_fit(metrics, references)["micro GSM"]
     assert fit["sd of paired differences"] == pytest.approx((0.0057735 + 0.0115470) / 2, rel=1e-4)
+    without = tables.world_fit(metrics[metrics.method != "adaswitch"], references)["micro GSM"]
+    assert without.isna()["sd of paired differences"] and without["best method"] == pytest.approx(2.75 / 3)
 
 
 def test_shares_are_pooled_by_the_texts_that_they_are_shares_of():
