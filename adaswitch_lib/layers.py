@@ -78,7 +78,7 @@ def candidates() -> dict[str, tuple[int, ...]]:
     `front`: `FRONT`.
     """
     base = preset("smollm2").base
-    teacher, tokenizer = load_teacher("dialogsum", dtype=torch.bfloat16 if base.bf16 else torch.float32)
+    teacher, tokenizer = load_teacher("dialogsum")
     task = limited(TASKS["dialogsum"], tokenizer, base.max_prompt_tokens, base.max_new_tokens)
     ids, mask = encode_prompts(tokenizer, task.load("train", TEXTS, CHOICE_SEED)["prompt"])
     texts = generate(
@@ -100,7 +100,7 @@ def candidates() -> dict[str, tuple[int, ...]]:
 
 
 def choose_layers() -> pd.DataFrame:
-    """Heal a student of each candidate by the start of the preset `smollm2`, and examine it on validation dialogues.
+    """Heal a student of each candidate by the start of the preset `smollm2`, in float32, and examine it on validation dialogues.
 
     Writes `results/smollm2/layers.csv`: layers, score on validation rows after healing. What is in it for this start is not
     made again, so that it goes on where it was stopped.
@@ -110,7 +110,8 @@ def choose_layers() -> pd.DataFrame:
     task = limited(TASKS["dialogsum"], tokenizer, base.max_prompt_tokens, base.max_new_tokens)
     rows = task.load("train", base.start.num_rows, CHOICE_SEED)
     validation = task.load("validation", base.validation_rows, 0)
-    healing = asdict(replace(base.start, size=replace(base.start.size, layers=())))  # whichever of them the preset has by now
+    size = replace(base.start.size, layers=(), bf16=False)  # whatever the preset has by now
+    healing = asdict(replace(base.start, size=size))
     file, of = results / "layers.csv", digest([healing, teacher_digest("dialogsum"), len(validation), len(FRONT)])
     table = pd.read_csv(file, dtype={"of": str}) if file.is_file() else pd.DataFrame(columns=["of"])
     if set(table.of) != {of}:
@@ -118,12 +119,11 @@ def choose_layers() -> pd.DataFrame:
         table = pd.DataFrame({"candidate": list(found), "layers": list(found.values()), task.metric: float("nan"), "of": of})
         write_table(table, file)
     for line in table[table[task.metric].isna()].itertuples():
-        start = replace(base.start, size=replace(base.start.size, layers=tuple(map(int, line.layers.split()))))
+        start = replace(base.start, size=replace(size, layers=tuple(map(int, line.layers.split()))))
         work = results / "work" / f"layers-{line.candidate}-{digest(asdict(start))}"
         with StepBar(work.name, start.steps) as bar:
             student = train_on_data(start, rows, tokenizer, CHOICE_SEED, work, [bar])
-        with torch.autocast(student.device.type, torch.bfloat16, enabled=start.size.bf16):
-            table.loc[line.Index, task.metric] = examine(student, tokenizer, task, validation)[task.metric].mean()
+        table.loc[line.Index, task.metric] = examine(student, tokenizer, task, validation)[task.metric].mean()
         write_table(table, file, start=healing, seed=CHOICE_SEED, rows=len(validation))
         shutil.rmtree(work)
     return table
