@@ -69,6 +69,7 @@ test: setup  ## All tests (10 minutes)
 bench: setup  ## Speed and memory, as ratios in one run, into results/bench (half an hour or more; wants a quiet machine)
 	$(BIN)/python benchmarks/rollouts.py --scaling
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/training.py --preset smollm2 --steps 3
 
 lint: setup  ## Style of code and notebooks (10 seconds)
 	$(BIN)/ruff check .

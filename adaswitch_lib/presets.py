@@ -214,7 +214,11 @@ PRESETS: dict[str, Preset] = {
         tasks=("dialogsum",),
         methods=("sft", "kd", "onpolicy", "skd", "adaswitch", "random"),
         looked_at=("dialogsum", "gsm8k", "gsm_plus"),
-        studies={"seeds": Study({"": {}}, methods=("onpolicy", "adaswitch"), tasks=("dialogsum",), seeds=(1, 2))},
+        studies={
+            "seeds": Study({"": {}}, methods=("onpolicy", "adaswitch"), tasks=("dialogsum",), seeds=(1, 2)),
+            # the rate was not chosen, but taken over from the start
+            "rates": Study({"1e-4": {"learning_rate": 1e-4}}, methods=("onpolicy", "adaswitch"), tasks=("dialogsum",)),
+        },
     ),
     "paper": Preset(
         _PAPER,

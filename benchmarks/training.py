@@ -1,6 +1,6 @@
-"""Seconds a training step on the micro pair: every method, and TRL's GKDTrainer (λ = 1) on the same models and data.
+"""Seconds a training step of a preset's pair: its methods, and TRL's GKDTrainer (λ = 1) on the same models and data.
 
-    python benchmarks/training.py [--steps 12] [--turns 3] [--threads 1] [--out results/bench]
+    python benchmarks/training.py [--preset micro] [--steps 12] [--turns 3] [--threads 1] [--out results/bench]
 
 The methods and TRL take turns, a few steps each. Numbers are ratios of medians to a step of on-policy KD.
 """
@@ -12,6 +12,7 @@ import logging
 import os
 import tempfile
 import time
+from copy import deepcopy
 from pathlib import Path
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
@@ -22,15 +23,13 @@ from transformers import AutoModelForCausalLM, TrainerCallback
 from trl.experimental.gkd import GKDConfig, GKDTrainer
 
 from adaswitch_lib import METHODS, PRESETS, DistillationTrainer
-from adaswitch_lib.experiments import student_start
+from adaswitch_lib.experiments import PROMPT_ROWS, load_run_pair, task_of
 from adaswitch_lib.pretraining import arguments, quiet
 from adaswitch_lib.progress import log_lines
 from adaswitch_lib.records import write_table
-from adaswitch_lib.tasks import TASKS
-from adaswitch_lib.teachers import load_teacher
 from adaswitch_lib.training import encode_rows
 
-COMMON = dict(per_device_train_batch_size=64, learning_rate=1e-6, save_strategy="no", report_to="none", disable_tqdm=True)
+COMMON = dict(learning_rate=1e-6, save_strategy="no")
 """So small a rate that the student, and with it lengths and switches, stay what they are."""
 
 
@@ -75,26 +74,25 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12, help="timed steps in a turn")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--methods", nargs="*", choices=tuple(METHODS), default=tuple(METHODS))
-    parser.add_argument("--student", type=Path, help="a folder with a student; default: the start of the micro preset")
+    parser.add_argument("--preset", choices=("micro", "smollm2"), default="micro")
+    parser.add_argument("--methods", nargs="*", choices=tuple(METHODS), help="default: those of the preset")
+    parser.add_argument("--student", type=Path, help="a folder with a student; default: the start of the preset")
     parser.add_argument("--out", type=Path, default=Path("results/bench"))
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     log_lines(logging.WARNING)
-    task = TASKS["micro_gsm"]
-    teacher, tokenizer = load_teacher(task.name)
-    config = PRESETS["micro"].config(task.name, "adaswitch", 0)
-    rows = encode_rows(task.load("train", config.num_prompts, 0), tokenizer)
-
-    def student():
-        return AutoModelForCausalLM.from_pretrained(chosen.student) if chosen.student else student_start(config)
+    preset = PRESETS[chosen.preset]
+    config = preset.config(preset.tasks[0], "adaswitch", 0)
+    teacher, start, tokenizer = load_run_pair(config)
+    start = AutoModelForCausalLM.from_pretrained(chosen.student) if chosen.student else start
+    task = task_of(config, tokenizer)
+    rows = encode_rows(task.load("train", config.num_prompts, PROMPT_ROWS), tokenizer)
+    common = COMMON | {"per_device_train_batch_size": config.batch_size, "bf16": config.bf16, "max_steps": chosen.steps + 1}
 
     def ours(name: str, folder: str):
-        method = PRESETS["micro"].config(task.name, name, 0).resolve_method()
-        settings = COMMON | {"max_steps": chosen.steps + 1, "max_new_tokens": task.max_new_tokens}
-        for known in ("report_to", "disable_tqdm"):
-            settings.pop(known)
-        return DistillationTrainer(student(), teacher, method, arguments(folder, 0, **settings), rows, tokenizer)
+        method = preset.config(config.task, name, 0).resolve_method()
+        settings = arguments(folder, 0, max_new_tokens=task.max_new_tokens, **common)
+        return DistillationTrainer(deepcopy(start), teacher, method, settings, rows, tokenizer)
 
     def theirs(folder: str):
         args = GKDConfig(
@@ -104,20 +102,20 @@ def main() -> None:
             beta=0.0,
             temperature=1.0,
             max_new_tokens=task.max_new_tokens,
-            max_steps=chosen.steps + 1,
             use_cpu=True,
-            bf16=False,
             gradient_checkpointing=False,
             dataloader_pin_memory=False,
             logging_steps=1,
-            **COMMON,
+            report_to="none",
+            disable_tqdm=True,
+            **common,
         )
         collator = trl_collator(tokenizer.pad_token_id)
-        return GKDTrainer(student(), teacher, args, collator, train_dataset=rows, processing_class=tokenizer)
+        return GKDTrainer(deepcopy(start), teacher, args, collator, train_dataset=rows, processing_class=tokenizer)
 
     seconds = []
     for turn in range(chosen.turns):
-        for name in (*chosen.methods, "onpolicy, TRL"):
+        for name in (*(chosen.methods or preset.methods), "onpolicy, TRL"):
             times = StepTimes()
             with tempfile.TemporaryDirectory() as folder:
                 trainer = theirs(folder) if name == "onpolicy, TRL" else ours(name, folder)
@@ -126,11 +124,11 @@ def main() -> None:
             seconds += [{"method": name, "turn": turn, "seconds": value} for value in times.seconds]
     frame = pd.DataFrame(seconds)
     chosen.out.mkdir(parents=True, exist_ok=True)
-    settings = {"threads": chosen.threads, "batch": 64, "task": task.name, "student": str(chosen.student or "start of micro")}
-    write_table(frame, chosen.out / "training_seconds.csv", **settings)
+    settings = {"threads": chosen.threads, "batch": config.batch_size, "task": task.name, "student": str(chosen.student or "start")}
+    write_table(frame, chosen.out / f"training_seconds_{chosen.preset}.csv", **settings)
     medians = frame.groupby("method", sort=False).seconds.median()
     table = pd.DataFrame({"seconds": medians.round(3), "of on-policy": (medians / medians["onpolicy"]).round(2)}).reset_index()
-    write_table(table, chosen.out / "training.csv", **settings)
+    write_table(table, chosen.out / f"training_{chosen.preset}.csv", **settings)
     print(table.to_string(index=False))
 
 
