@@ -48,17 +48,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _configs(chosen: argparse.Namespace) -> list[RunConfig]:
     of = preset(chosen.preset)
-    tasks = of.tasks if "all" in chosen.task else chosen.task
-    methods = of.methods if "all" in chosen.method else chosen.method
     try:
-        seeds = of.seeds if "all" in chosen.seed else [int(seed) for seed in chosen.seed]
+        seeds = None if "all" in chosen.seed else [int(seed) for seed in chosen.seed]
     except ValueError:
         raise ValueError(f"seeds are whole numbers or all, got {' '.join(chosen.seed)}.") from None
+    tasks, methods = (None if "all" in names else names for names in (chosen.task, chosen.method))
     if not chosen.study:
-        return of.configs(tasks, methods, seeds)
+        return of.configs(tasks or of.tasks, methods or of.methods, seeds or of.seeds)
     runs = [run for name in (of.studies if "all" in chosen.study else chosen.study) for run in of.study(name)]
-    every_method = "all" in chosen.method
-    return [run for run in runs if run.task in tasks and run.seed in seeds and (every_method or run.method in methods)]
+    for wanted, name in ((tasks, "task"), (methods, "method"), (seeds, "seed")):
+        runs = [run for run in runs if wanted is None or getattr(run, name) in wanted]
+    return runs
 
 
 def _run(chosen: argparse.Namespace) -> None:
