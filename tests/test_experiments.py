@@ -201,3 +201,12 @@ def test_what_is_missing_says_how_to_make_it(results):
         load_teacher("nothing")
     with pytest.raises(ValueError, match="unknown preset 'fast': use one of smoke, quick, micro"):
         preset("fast")
+
+
+def test_all_seeds_of_a_study_are_those_of_the_study(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("ADASWITCH_HOME", str(tmp_path))
+    assert main(["status", "--preset", "smollm2", "--study", "seeds"]) == 0
+    told = capsys.readouterr().out
+    assert all(f"{method}-s{seed}" in told for method in ("onpolicy", "adaswitch") for seed in (1, 2)) and "0 of 4 runs" in told
+    assert main(["status", "--preset", "smollm2", "--study", "seeds", "--seed", "2", "--method", "onpolicy"]) == 0
+    assert "0 of 1 runs" in capsys.readouterr().out
