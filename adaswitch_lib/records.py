@@ -80,7 +80,7 @@ def read_table(results: Path, name: str, runs: Sequence[str] | None = None) -> p
     if not file.is_file():
         raise FileNotFoundError(f"no {file}: make it with `python -m adaswitch_lib run --preset {results.name}`.")
     if file.suffix == ".parquet":
-        return pd.read_parquet(file, filters=None if runs is None else [("run", "in", list(runs))])
+        return pd.read_parquet(file, filters=None if runs is None else [("run", "in", list(runs) or [""])])  # none has no name
     table = pd.read_csv(file, keep_default_na=True)
     return table if runs is None else table[table.run.isin(runs)]
 

@@ -115,6 +115,7 @@ def test_a_study_stands_beside_the_runs_that_it_is_paired_with(results):
     found = records.with_settings(results, "metrics", "floors")
     assert found[["run", "rule.floor", "value"]].values.tolist() == [["a", 1.0, 1], ["c", 0.0, 3]]
     assert records.with_settings(results, "metrics", "widths").empty
+    assert records.with_settings(results, "items", "widths").empty
 
 
 def test_a_grid_of_two_versions_of_a_preset_is_refused(results):
