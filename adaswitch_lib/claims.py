@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from adaswitch_lib.looks import LOOKS, METRICS
+from adaswitch_lib.looks import LOOKS, METRICS, SCORES
 from adaswitch_lib.records import read_table, with_settings, write_table
 from adaswitch_lib.statistics import Interval, holm, over_seeds, paired
 from adaswitch_lib.tables import HEADLINE, by_seed, final_scores, markdown
@@ -152,7 +152,7 @@ def _beats(others: Sequence[str], claim: str, scores: pd.DataFrame) -> Iterator[
     for task, wide in by_seed(scores):
         for other in others:
             if {"adaswitch", other} <= set(wide):
-                what = f"AdaSwitch − {LOOKS[other][2]}, {HEADLINE[task]}"
+                what = f"AdaSwitch − {LOOKS[other][2]}, {SCORES[HEADLINE[task]]}"
                 yield Finding(claim, task, what, _difference(wide, "adaswitch", other))
 
 
@@ -161,7 +161,7 @@ def _under_other_distances(scores: pd.DataFrame) -> Iterator[Finding]:
         for task, wide in by_seed(scores[scores.loss == loss]):
             for other in ("onpolicy", "skd"):
                 if {"adaswitch", other} <= set(wide):
-                    what = f"AdaSwitch − {LOOKS[other][2]} under {METRICS[loss]}, {HEADLINE[task]}"
+                    what = f"AdaSwitch − {LOOKS[other][2]} under {METRICS[loss]}, {SCORES[HEADLINE[task]]}"
                     yield Finding("C2", task, what, _difference(wide, "adaswitch", other))
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from adaswitch_lib.looks import COSTS, LOOKS, STYLE
+from adaswitch_lib.looks import COSTS, LOOKS, SCORES, STYLE
 from adaswitch_lib.statistics import over_seeds
 
 
@@ -108,7 +108,7 @@ def over_training_by(curves: pd.DataFrame, column: str, name: str) -> Axes:
         for ax, value in zip(row, found, strict=False):
             over_training(some[some[column] == value], ax, "value", legend=int(ax is axes[0, 0]))
             ax.set(xlabel=name.format(value), ylim=(0, 1.05 * (some.value.max() or 1)))
-        row[0].set(ylabel=f"{LOOKS[task][2]}, {some.metric.iloc[0]}".replace("_", " "))
+        row[0].set(ylabel=f"{LOOKS[task][2]}, {SCORES[some.metric.iloc[0]]}")
     return axes[0, 0]
 
 

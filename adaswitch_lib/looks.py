@@ -52,3 +52,6 @@ METRICS = {
     "nll": "NLL",
 }
 """Names of the divergences in figures, in the order in which they are drawn."""
+
+SCORES = {"accuracy": "accuracy", "all_facts": "all facts", "rouge_l": "ROUGE-L"}
+"""Names of the tasks' metrics in figures and claims."""
