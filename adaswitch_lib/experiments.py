@@ -7,6 +7,7 @@ preset's tables (`records`). A lock on the folder keeps two processes from the s
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import os
 import shutil
@@ -94,6 +95,7 @@ def run(config: RunConfig) -> bool:
                 shutil.rmtree(work)  # of a process that was killed between the tables and this
                 return False
             records.add_run(results, config.id, _tables(config, work))
+            gc.collect()  # trainer and callbacks hold each other, and with them the models, until someone asks
             shutil.rmtree(work)
     except Timeout:
         return False
