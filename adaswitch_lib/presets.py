@@ -51,7 +51,7 @@ _MICRO = RunConfig(
     fraction=0.3,
 )
 
-# in bfloat16: on a CPU with units for it a pass takes a third of the time; without them, several times as long (see `run`)
+# in bfloat16: on a CPU with units for it a pass takes a third of the time; without them it takes several times as long
 _SMOLLM2 = replace(
     _MICRO,
     preset="smollm2",
