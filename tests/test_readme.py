@@ -41,8 +41,9 @@ def test_every_command_is_a_target_and_every_file_exists():
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     commands = set(re.findall(r"\bmake ([a-z]+)", README))
     assert commands and commands <= set(targets)
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
-    assert links and all((ROOT / link).exists() for link in links)
+    for file in (ROOT / "README.md", ROOT / "results" / "README.md"):
+        links = [link for link in re.findall(r"\]\(([^)]+)\)", file.read_text()) if not link.startswith("http")]
+        assert links and all((file.parent / link).exists() for link in links)
 
 
 def test_the_commands_of_the_library_run(tmp_path, monkeypatch):
@@ -79,6 +80,22 @@ def test_the_results_are_those_of_the_reference_run():
     assert table in README and verdicts in README
     assert table in (results / "tables" / "table_1.md").read_text().replace("**", "")
     assert verdicts in (results / "claims.md").read_text()
+
+
+def test_the_results_of_the_real_llm_are_those_of_its_runs():
+    results = ROOT / "results" / "smollm2"
+    metrics, references = with_settings(results, "metrics"), reference_scores(results)
+    table = tables.markdown(tables.main_results(metrics, references))
+    found = tables.paired_differences(metrics).set_index("against").loc["onpolicy"]
+    interval = f"{found['mean']:.3f} [{found.low:.3f}, {found.high:.3f}]".replace("-", "−")
+    teacher = f"{references.value[references.method == 'teacher'].item():.3f}"
+    bench = pd.read_csv(ROOT / "results" / "bench" / "training_smollm2.csv").set_index("method").seconds
+    account = (ROOT / "results" / "README.md").read_text()
+    assert table in (results / "tables" / "table_1.md").read_text()
+    for text in (README, account):
+        assert table in text and interval in text and f"has {teacher}" in text
+    for other in ("kd", "onpolicy", "skd"):
+        assert f"{bench['adaswitch'] / bench[other]:.2f} times one of" in account
 
 
 def test_the_ratios_are_those_that_were_measured():
