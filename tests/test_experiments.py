@@ -1,5 +1,6 @@
 """Runs: frozen configs, tables, skipping, resuming, locks; on the smoke preset."""
 
+import gc
 import os
 import random
 import subprocess
@@ -11,6 +12,7 @@ import pandas as pd
 import psutil
 import pytest
 from filelock import FileLock
+from transformers import PreTrainedModel
 
 from adaswitch_lib import PRESETS, DistillationTrainer, experiments, records, run, run_all
 from adaswitch_lib.__main__ import main
@@ -210,3 +212,13 @@ def test_all_seeds_of_a_study_are_those_of_the_study(capsys, tmp_path, monkeypat
     assert all(f"{method}-s{seed}" in told for method in ("onpolicy", "adaswitch") for seed in (1, 2)) and "0 of 4 runs" in told
     assert main(["status", "--preset", "smollm2", "--study", "seeds", "--seed", "2", "--method", "onpolicy"]) == 0
     assert "0 of 1 runs" in capsys.readouterr().out
+
+
+def test_a_run_leaves_no_model_behind(results):
+    gc.collect()
+    before = models_in_memory()
+    assert run(SMOKE.config("micro_dialog", "kd", 0)) and models_in_memory() == before
+
+
+def models_in_memory():
+    return sum(issubclass(type(thing), PreTrainedModel) for thing in gc.get_objects())
