@@ -66,7 +66,7 @@ endif
 test: setup  ## All tests (10 minutes)
 	$(BIN)/python -m pytest
 
-bench: setup  ## Speed and memory, as ratios in one run, into results/bench (half an hour or more; wants a quiet machine)
+bench: setup  ## Speed and memory, as ratios in one run, into results/bench (half an hour or more; wants a quiet machine, and DialogSum for the last)
 	$(BIN)/python benchmarks/rollouts.py --scaling
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/training.py --preset smollm2 --steps 3

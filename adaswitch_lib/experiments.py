@@ -95,10 +95,11 @@ def run(config: RunConfig) -> bool:
                 shutil.rmtree(work)  # of a process that was killed between the tables and this
                 return False
             records.add_run(results, config.id, _tables(config, work))
-            gc.collect()  # trainer and callbacks hold each other, and with them the models, until someone asks
             shutil.rmtree(work)
     except Timeout:
         return False
+    finally:
+        gc.collect()  # trainer and callbacks hold each other, and with them the models, until someone asks
     return True
 
 
@@ -244,7 +245,7 @@ def _examiner(task: Task, tokenizer: PreTrainedTokenizerBase, rows: Dataset) -> 
 
 class _GivesBack(TrainerCallback):
     """After each step the C library gives freed memory back to the system. Left to itself it keeps it in pieces, since texts
-    differ in length: runs on SmolLM2 grew to 7.6 GB, of which 2 were in use."""
+    differ in length: a process of SmolLM2's runs grew to 8.6 GB, of which 2 were in use."""
 
     def __init__(self):
         self.trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None  # glibc's

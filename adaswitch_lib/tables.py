@@ -139,14 +139,15 @@ def pooled(table: pd.DataFrame, keys: Sequence, shares: Mapping[str, str]) -> pd
 
 
 def cost(switches: pd.DataFrame, of: str = "kd") -> pd.DataFrame:
-    """Table 2: median seconds a step of each method in the runs, and how many steps of `of` and of on-policy KD that is."""
-    seconds = switches.groupby(["trained_on", "method"]).step_seconds.median().unstack(0)
-    seconds = seconds.reindex([method for method in LOOKS if method in seconds.index])
-    parts = [seconds.add_prefix("seconds, ")]
+    """Table 2: median seconds a step of each method in the runs, and how many steps of `of` and of on-policy KD that is: the mean
+    over the seeds that both have of the ratio of their medians."""
+    by_seed = switches.groupby(["seed", "method", "trained_on"]).step_seconds.median().unstack("seed")
+    parts = {"seconds": switches.groupby(["method", "trained_on"]).step_seconds.median()}
     for name in (of, "onpolicy"):
-        if name in seconds.index:
-            parts.append((seconds / seconds.loc[name]).add_prefix(f"of {name}, "))
-    return pd.concat(parts, axis=1).rename_axis("method")
+        if name in by_seed.index:
+            parts[f"of {name}"] = by_seed.div(by_seed.loc[name], level="trained_on").mean(axis=1)
+    table = pd.concat([part.unstack().add_prefix(f"{what}, ") for what, part in parts.items()], axis=1)
+    return table.reindex([method for method in LOOKS if method in table.index]).rename_axis("method")
 
 
 def save(table: pd.DataFrame, folder: Path, name: str, caption: str, **settings) -> None:

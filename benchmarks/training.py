@@ -2,7 +2,8 @@
 
     python benchmarks/training.py [--preset micro] [--steps 12] [--turns 3] [--threads 1] [--out results/bench]
 
-The methods and TRL take turns, a few steps each. Numbers are ratios of medians to a step of on-policy KD.
+The methods and TRL take turns, a few steps each. Numbers are ratios of medians to a step of on-policy KD. The preset
+smollm2 needs DialogSum, from the hub or from the folder that ADASWITCH_DATA names.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 import pandas as pd
 import torch
-from transformers import AutoModelForCausalLM, TrainerCallback
+from transformers import TrainerCallback
 from trl.experimental.gkd import GKDConfig, GKDTrainer
 
 from adaswitch_lib import METHODS, PRESETS, DistillationTrainer
@@ -75,8 +76,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--preset", choices=("micro", "smollm2"), default="micro")
-    parser.add_argument("--methods", nargs="*", choices=tuple(METHODS), help="default: those of the preset")
-    parser.add_argument("--student", type=Path, help="a folder with a student; default: the start of the preset")
+    parser.add_argument("--methods", nargs="*", choices=tuple(METHODS), help="beside onpolicy; default: those of the preset")
     parser.add_argument("--out", type=Path, default=Path("results/bench"))
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
@@ -84,8 +84,8 @@ def main() -> None:
     preset = PRESETS[chosen.preset]
     config = preset.config(preset.tasks[0], "adaswitch", 0)
     teacher, start, tokenizer = load_run_pair(config)
-    start = AutoModelForCausalLM.from_pretrained(chosen.student) if chosen.student else start
     task = task_of(config, tokenizer)
+    methods = dict.fromkeys([*(chosen.methods or preset.methods), "onpolicy"])  # which all are held against
     rows = encode_rows(task.load("train", config.num_prompts, PROMPT_ROWS), tokenizer)
     common = COMMON | {"per_device_train_batch_size": config.batch_size, "bf16": config.bf16, "max_steps": chosen.steps + 1}
 
@@ -115,7 +115,7 @@ def main() -> None:
 
     seconds = []
     for turn in range(chosen.turns):
-        for name in (*(chosen.methods or preset.methods), "onpolicy, TRL"):
+        for name in (*methods, "onpolicy, TRL"):
             times = StepTimes()
             with tempfile.TemporaryDirectory() as folder:
                 trainer = theirs(folder) if name == "onpolicy, TRL" else ours(name, folder)
@@ -124,7 +124,7 @@ def main() -> None:
             seconds += [{"method": name, "turn": turn, "seconds": value} for value in times.seconds]
     frame = pd.DataFrame(seconds)
     chosen.out.mkdir(parents=True, exist_ok=True)
-    settings = {"threads": chosen.threads, "batch": config.batch_size, "task": task.name, "student": str(chosen.student or "start")}
+    settings = {"threads": chosen.threads, "batch": config.batch_size, "task": task.name}
     write_table(frame, chosen.out / f"training_seconds_{chosen.preset}.csv", **settings)
     medians = frame.groupby("method", sort=False).seconds.median()
     table = pd.DataFrame({"seconds": medians.round(3), "of on-policy": (medians / medians["onpolicy"]).round(2)}).reset_index()

@@ -220,5 +220,17 @@ def test_a_run_leaves_no_model_behind(results):
     assert run(SMOKE.config("micro_dialog", "kd", 0)) and models_in_memory() == before
 
 
+def test_memory_is_given_back_after_the_steps_of_large_models():
+    class Model:
+        def __init__(self, size):
+            self.num_parameters = lambda: size
+
+    callback, called = experiments._GivesBack(), []
+    callback.trim = called.append
+    for size in (1_000_000, 100_000_000):
+        callback.on_step_end(None, None, None, Model(size))
+    assert called == [0]
+
+
 def models_in_memory():
     return sum(issubclass(type(thing), PreTrainedModel) for thing in gc.get_objects())

@@ -94,8 +94,13 @@ def test_the_results_of_the_real_llm_are_those_of_its_runs():
     assert table in (results / "tables" / "table_1.md").read_text()
     for text in (README, account):
         assert table in text and interval in text and f"has {teacher}" in text
-    for other in ("kd", "onpolicy", "skd"):
-        assert f"{bench['adaswitch'] / bench[other]:.2f} times one of" in account
+    for other, label in {"kd": "KD", "onpolicy": "on-policy KD", "skd": "SKD"}.items():
+        assert f"{bench['adaswitch'] / bench[other]:.2f} times one of {label}" in account
+    wide = with_settings(results, "items").pivot_table("rouge_l", "seed", "method")
+    leads = [f"{lead:.3f}" for lead in (wide.adaswitch - wide.onpolicy).dropna()]
+    assert f"by {leads[0]}, {leads[1]} and {leads[2]}" in account
+    early = claims.table(results).set_index("what").loc["AdaSwitch − On-policy KD, mean validation score of the first half"]
+    assert f"{early['mean']:.3f} [−{-early.low:.3f}, {early.high:.3f}]" in account
 
 
 def test_the_ratios_are_those_that_were_measured():

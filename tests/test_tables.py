@@ -53,9 +53,11 @@ def test_differences_are_paired_by_seed_and_corrected(metrics):
 
 
 def test_cost_is_told_in_steps_of_other_methods():
-    lines = [("kd", 1.0), ("kd", 3.0), ("onpolicy", 4.0), ("adaswitch", 5.0)]
-    switches = pd.DataFrame([{"trained_on": "micro_gsm", "method": method, "step_seconds": value} for method, value in lines])
+    lines = [("kd", 0, 1.0), ("kd", 0, 3.0), ("onpolicy", 0, 4.0), ("adaswitch", 0, 5.0)]
+    lines += [("onpolicy", 1, 8.0), ("adaswitch", 1, 10.0)]  # a slower machine, and none of KD
+    switches = pd.DataFrame(lines, columns=["method", "seed", "step_seconds"]).assign(trained_on="micro_gsm")
     table = tables.cost(switches)
+    assert table.loc["adaswitch", "seconds, micro_gsm"] == 7.5
     assert table.loc["adaswitch", "of kd, micro_gsm"] == 2.5 and table.loc["adaswitch", "of onpolicy, micro_gsm"] == 1.25
 
 
