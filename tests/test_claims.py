@@ -92,6 +92,24 @@ def test_switch_rates_are_compared_under_a_rule_that_a_study_gives_to_both(tmp_p
     assert found.what.tolist() == ["switch rate − that of micro dialogues, floor 0"] and found.verdict.tolist() == ["holds"]
 
 
+def test_the_bare_ratio_is_held_against_methods_without_a_rule_and_against_controls_without_a_floor(tmp_path):
+    folder = made(tmp_path, SEEDS)
+    assert "B" not in set(claims.table(folder).claim)  # nothing was run without a floor
+    runs, metrics = (pd.read_csv(folder / f"{name}.csv", keep_default_na=False) for name in ("runs", "metrics"))
+    ours = runs[(runs.task == "micro_dialog") & (runs.method == "adaswitch")]
+    study = ours.assign(**{"run": ours.run + "-study", "variant": "floors.0.0", "rule.floor": 0.0})
+    records.write_table(pd.concat([runs, study]), folder / "runs.csv")
+    more = metrics[metrics.run.isin(ours.run)]
+    more = more.assign(run=more.run + "-study", value=more.value - 0.02)
+    records.write_table(pd.concat([metrics, more]), folder / "metrics.csv")
+    found = claims.table(folder)
+    bare, floored = (found[found.claim.isin(names) & (found.task == "micro dialogues")] for names in (["B"], ["C1", "Q"]))
+    assert "AdaSwitch − Random switch, all facts" not in set(bare.what)  # there is one with a floor alone
+    pairs = bare.merge(floored, on="what", suffixes=("", "_floored"))
+    assert len(pairs) == len(bare) == len(floored) - 1
+    assert pairs["mean"].tolist() == pytest.approx((pairs.mean_floored - 0.02).tolist())
+
+
 def test_the_divergence_at_the_switch_is_a_mean_over_rows(tmp_path):
     folder = made(tmp_path, SEEDS)
     switches = pd.read_csv(folder / "switches.csv")
@@ -133,7 +151,7 @@ def test_the_page_has_verdicts_and_every_line(tmp_path):
     words = claims.save(made(tmp_path, SEEDS))
     page = (tmp_path / "claims.md").read_text()
     lines = pd.read_csv(tmp_path / "claims.csv")
-    assert sum(page.count(f"\n| {letter}") for letter in "CFQ") == len(words) + len(lines)
+    assert sum(page.count(f"\n| {letter}") for letter in "BCFQ") == len(words) + len(lines)
     assert "micro GSM 5" in page
     assert "Of 70 runs, studies included, collapsed (NaN or infinite logits): none;" in page
 
