@@ -104,7 +104,7 @@ def test_the_training_notebook_makes_every_method_on_every_task(trained):
         ("07_early_stage_validation", {"figure_5", "lead"}),
         ("08_cost", {"step_seconds"}),
         ("09_sensitivity", {"sensitivity", "floors"}),
-        ("10_controls", {"controls"}),
+        ("10_controls", {"controls", "bare_ratio"}),
         ("12_why", {"exposure", "along_the_sequence"}),
         ("13_when_it_pays", {"when_it_pays", "poor_start"}),
     ],
