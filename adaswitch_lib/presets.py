@@ -51,6 +51,9 @@ _MICRO = RunConfig(
     fraction=0.3,
 )
 
+_POOR = replace(_MICRO.start, steps=30)
+"""After 30 steps a student gets hardly a fact of the dialogues right, and its text is no guide to itself."""
+
 # in bfloat16: on a CPU with units for it a pass takes a third of the time; without them it takes several times as long
 _SMOLLM2 = replace(
     _MICRO,
@@ -202,10 +205,15 @@ PRESETS: dict[str, Preset] = {
                 tasks=("micro_dialog",),
                 seeds=(0, 1, 2),
             ),
-            # after 30 steps a student gets hardly a fact of the dialogues right, and its text is no guide to itself
             "starts": Study(
-                {"30": {"start": replace(_MICRO.start, steps=30)}},
+                {"30": {"start": _POOR}},
                 methods=("kd", "offpolicy", "onpolicy", "skd", "adaswitch", "random"),
+                tasks=("micro_dialog",),
+                seeds=(0, 1, 2, 3, 4),
+            ),
+            # a ratio trips least where all tokens are far off: so a lower one, and none, which leaves the floor as a limit
+            "limits": Study(
+                {"K1.5": {"start": _POOR, "multiplier": 1.5}, "nats": {"start": _POOR, "multiplier": 1e-6}},
                 tasks=("micro_dialog",),
                 seeds=(0, 1, 2, 3, 4),
             ),
