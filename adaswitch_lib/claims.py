@@ -14,7 +14,7 @@ import pandas as pd
 from adaswitch_lib.looks import LOOKS, METRICS, SCORES
 from adaswitch_lib.records import read_table, with_settings, write_table
 from adaswitch_lib.statistics import Interval, holm, over_seeds, paired
-from adaswitch_lib.tables import HEADLINE, by_seed, final_scores, markdown
+from adaswitch_lib.tables import HEADLINE, by_seed, early_scores, final_scores, markdown
 
 CLAIMS = {
     "C1": ("AdaSwitch beats SFT, SeqKD, supervised KD, on-policy KD and SKD on every task", "T/S"),
@@ -58,7 +58,7 @@ def findings(results: Path) -> list[Finding]:
         lambda: _under_other_distances(final_scores(with_settings(results, "metrics", "metrics"))),
         lambda: _harder_tasks_switch_more(metrics, ruled),
         lambda: _falls(ruled),
-        lambda: _leads_early(metrics),
+        lambda: _beats(BASELINES, "C5", early_scores(metrics), "mean validation score of the first half"),
         lambda: _cost(switches),
         lambda: _beats((*BASELINES, *CONTROLS), "B", final_scores(by_the_bare_ratio(results))),
         lambda: _beats(CONTROLS, "Q", final_scores(metrics)),
@@ -159,11 +159,11 @@ def _told_runs(results: Path) -> str:
     return f"Of {len(runs)} runs, studies included, {told}."
 
 
-def _beats(others: Sequence[str], claim: str, scores: pd.DataFrame) -> Iterator[Finding]:
+def _beats(others: Sequence[str], claim: str, scores: pd.DataFrame, of: str = "") -> Iterator[Finding]:
     for task, wide in by_seed(scores):
         for other in others:
             if {"adaswitch", other} <= set(wide):
-                what = f"AdaSwitch − {LOOKS[other][2]}, {SCORES[HEADLINE[task]]}"
+                what = f"AdaSwitch − {LOOKS[other][2]}, {of or SCORES[HEADLINE[task]]}"
                 yield Finding(claim, task, what, _difference(wide, "adaswitch", other))
 
 
@@ -205,16 +205,6 @@ def _falls(ruled: pd.DataFrame) -> Iterator[Finding]:
                 full = values is rate and (tenths[["first", "last"]].mean() > 0.99).all()
                 verdict = CEILING if full else None
                 yield Finding("F" if floor else "C4", task, what, _difference(tenths, "first", "last"), verdict)
-
-
-def _leads_early(metrics: pd.DataFrame) -> Iterator[Finding]:
-    curves = metrics[(metrics.split == "validation") & (metrics.metric == metrics.task.map(HEADLINE)) & (metrics.step > 0)]
-    for task, some in curves.groupby("task"):
-        early = some[some.step <= some.step.max() / 2].groupby(["seed", "method"]).value.mean().unstack()
-        for other in BASELINES:
-            if {"adaswitch", other} <= set(early):
-                what = f"AdaSwitch − {LOOKS[other][2]}, mean validation score of the first half"
-                yield Finding("C5", task, what, _difference(early, "adaswitch", other))
 
 
 def _cost(switches: pd.DataFrame) -> Iterator[Finding]:

@@ -28,8 +28,16 @@ def final_scores(metrics: pd.DataFrame) -> pd.DataFrame:
     return test[test.metric == test.task.map(HEADLINE)]
 
 
+def early_scores(metrics: pd.DataFrame) -> pd.DataFrame:
+    """The headline metric of each task on validation rows, its mean over the examinations of the first half of the steps, without
+    the one before the first: the columns of `final_scores`."""
+    curves = metrics[(metrics.split == "validation") & (metrics.metric == metrics.task.map(HEADLINE)) & (metrics.step > 0)]
+    early = curves[2 * curves.step <= curves.groupby("task").step.transform("max")]
+    return early.assign(value=early.groupby(["run", "task"]).value.transform("mean")).drop_duplicates(["run", "task"])
+
+
 def by_seed(scores: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Each task with its `final_scores` as a frame [seed method]."""
+    """Each task with its scores as a frame [seed method]."""
     for task in (task for task in HEADLINE if task in set(scores.task)):
         yield task, scores[scores.task == task].pivot(index="seed", columns="method", values="value")
 
@@ -70,14 +78,14 @@ def main_results(metrics: pd.DataFrame, references: pd.DataFrame | None = None, 
     return table.rename(index=lambda method: LOOKS[method][2]).rename_axis("method").fillna("–")
 
 
-def paired_differences(metrics: pd.DataFrame, reference: str = "adaswitch", within: str | None = None) -> pd.DataFrame:
+def paired_differences(scores: pd.DataFrame, reference: str = "adaswitch", within: str | None = None) -> pd.DataFrame:
     """`reference` minus every other method, paired by seed, with Holm's correction over all rows.
 
     Args:
+        scores: of `final_scores` or `early_scores`.
         within: a column of settings; differences are then taken between runs that share its value.
     """
     lines = []
-    scores = final_scores(metrics)
     for setting, some in scores.groupby(within) if within else [(None, scores)]:
         for task, wide in by_seed(some):
             for method in (method for method in LOOKS if method in wide and method != reference and reference in wide):

@@ -86,7 +86,7 @@ def test_the_results_of_the_real_llm_are_those_of_its_runs():
     results = ROOT / "results" / "smollm2"
     metrics, references = with_settings(results, "metrics"), reference_scores(results)
     table = tables.markdown(tables.main_results(metrics, references))
-    found = tables.paired_differences(metrics).set_index("against").loc["onpolicy"]
+    found = tables.paired_differences(tables.final_scores(metrics)).set_index("against").loc["onpolicy"]
     interval = f"{found['mean']:.3f} [{found.low:.3f}, {found.high:.3f}]".replace("-", "−")
     teacher = f"{references.value[references.method == 'teacher'].item():.3f}"
     bench = pd.read_csv(ROOT / "results" / "bench" / "training_smollm2.csv").set_index("method").seconds

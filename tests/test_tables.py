@@ -44,12 +44,23 @@ def test_a_method_with_fewer_seeds_says_so_and_is_not_the_best(metrics):
 
 
 def test_differences_are_paired_by_seed_and_corrected(metrics):
-    found = tables.paired_differences(metrics).set_index("against")
+    found = tables.paired_differences(tables.final_scores(metrics)).set_index("against")
     assert found.loc["kd", "mean"] == pytest.approx(0.29 / 3)
     assert found.loc["onpolicy", "mean"] == pytest.approx(0.01 / 3)
     assert found.loc["kd", "p_holm"] == pytest.approx(2 * found.loc["kd", "p"])
-    missing = tables.paired_differences(metrics[~((metrics.method == "kd") & (metrics.seed == 2))]).set_index("against")
+    missing = tables.final_scores(metrics[~((metrics.method == "kd") & (metrics.seed == 2))])
+    missing = tables.paired_differences(missing).set_index("against")
     assert missing.loc["kd", "n"] == 2
+
+
+def test_early_is_the_first_half_without_what_came_before_training():
+    curve = [(0, 0.9), (10, 0.1), (20, 0.3), (30, 0.7), (40, 0.8)]
+    lines = [{"step": step, "value": value, "split": "validation", "metric": "accuracy"} for step, value in curve]
+    lines += [{"step": 40, "value": 0.6, "split": "test", "metric": "accuracy"}]
+    lines += [{"step": 20, "value": 9.0, "split": "validation", "metric": "kl_own"}]
+    metrics = pd.DataFrame(lines).assign(task="micro_gsm", run="a", method="kd", seed=0)
+    found = tables.early_scores(pd.concat([metrics, metrics.assign(run="b", seed=1, value=metrics.value / 2)]))
+    assert found.set_index("seed").value.to_dict() == pytest.approx({0: 0.2, 1: 0.1})
 
 
 def test_cost_is_told_in_steps_of_other_methods():
@@ -161,7 +172,7 @@ def test_references_are_rows_of_their_own(metrics):
 
 def test_differences_within_a_setting(metrics):
     both = pd.concat([metrics.assign(num_prompts=64), metrics.assign(num_prompts=512, value=metrics.value / 2)])
-    found = tables.paired_differences(both, within="num_prompts").set_index(["num_prompts", "against"])
+    found = tables.paired_differences(tables.final_scores(both), within="num_prompts").set_index(["num_prompts", "against"])
     assert found.loc[(64, "kd"), "mean"] == pytest.approx(0.29 / 3)
     assert found.loc[(512, "kd"), "mean"] == pytest.approx(0.29 / 6)
     assert found.loc[(64, "kd"), "p_holm"] == pytest.approx(4 * found.loc[(64, "kd"), "p"])  # of four rows
