@@ -59,7 +59,7 @@ def panels(rows: int, columns: int, height: float, titles: Sequence[str] = ()) -
 
 def over_training(
     table: pd.DataFrame, ax: Axes, y: str, *, x: str = "step", by: str = "method", width: int = 1, parts: int = 0,
-    weight: str | None = None, legend: int = 0,
+    weight: str | None = None, legend: int = 0, bands: bool = True,
 ) -> Axes:  # fmt: skip
     """Figures 4 and 5: a quantity over training, a line a method or task; with several seeds their mean and its 95 % interval.
 
@@ -70,6 +70,7 @@ def over_training(
         parts: instead of `width`, how many points each value of `by` has, over its own length.
         weight: a column that the steps of a point count by.
         legend: how many columns it has; 0: none.
+        bands: draw the intervals, too.
     """
     table = table.dropna(subset=[y])
     if parts:
@@ -86,7 +87,8 @@ def over_training(
             by_seed = (sums.summed / sums.weight).unstack()
             found = pd.DataFrame([over_seeds(row.dropna()) for _, row in by_seed.iterrows()], index=by_seed.index)
             ax.plot(found["mean"], color=colour, marker=marker, label=label, zorder=3 if name == "adaswitch" else 2)
-            ax.fill_between(found.index, found.low, found.high, color=colour, alpha=0.18, lw=0)
+            if bands:
+                ax.fill_between(found.index, found.low, found.high, color=colour, alpha=0.18, lw=0)
         ax.set_xlabel("optimiser step")
         ax.margins(x=0.02)
         if legend and ax.lines:
@@ -94,21 +96,37 @@ def over_training(
     return ax
 
 
-def over_training_by(curves: pd.DataFrame, column: str, name: str) -> Axes:
-    """Scores over training under each value of a setting, a row of panels a task; the first panel is returned.
+def over_training_by(curves: pd.DataFrame, differences_: pd.DataFrame, column: str, name: str) -> Axes:
+    """Mean scores over training under each value of a setting, and below them AdaSwitch's leads over each method, paired by seed:
+    a column of panels a value, rows for each task. The first panel is returned.
 
     Args:
         curves: columns task, method, metric, step, seed, value, and `column`, which holds numbers.
-        name: of the setting, with a place for its value: "step, {:,} prompts".
+        differences_: of `tables.paired_differences` within `column`, with a column scores that says of which scores.
+        name: of the setting, with a place for its value: "{:,} prompts".
     """
-    values = {task: sorted(some[column].unique()) for task, some in curves.groupby("task")}
-    axes = panels(max(1, len(values)), max(map(len, values.values()), default=0), 1.9 * max(1, len(values)))
-    for row, (task, found) in zip(axes, values.items(), strict=False):
+    tasks, kinds = list(curves.task.unique()), list(differences_.scores.unique()) if len(differences_) else []
+    values = sorted(curves[column].unique())
+    rows = max(1, len(tasks) * (1 + len(kinds)))
+    axes = panels(rows, len(values), 0.6 + 1.3 * rows, [name.format(value) for value in values])
+    for task, (first, *others) in zip(tasks, np.split(axes, max(1, len(tasks))), strict=False):
         some = curves[curves.task == task]
-        for ax, value in zip(row, found, strict=False):
-            over_training(some[some[column] == value], ax, "value", legend=int(ax is axes[0, 0]))
-            ax.set(xlabel=name.format(value), ylim=(0, 1.05 * (some.value.max() or 1)))
-        row[0].set(ylabel=f"{LOOKS[task][2]}, {SCORES[some.metric.iloc[0]]}")
+        for ax, value in zip(first, values, strict=False):
+            over_training(some[some[column] == value], ax, "value", bands=False)
+            ax.set(ylim=(0, 1.05 * (some.value.max() or 1)))
+        first[0].set(ylabel=f"{LOOKS[task][2]}, {SCORES[some.metric.iloc[0]]}")
+        lines = differences_[differences_.task == task]
+        for row, kind in zip(others, kinds, strict=True):
+            for ax, value in zip(row, values, strict=False):
+                differences(lines[(lines.scores == kind) & (lines[column] == value)], ax)
+                ax.set(xlabel=f"lead, {kind}")
+                ax.tick_params(labelleft=ax is row[0])
+            widest = np.abs([ax.get_xlim() for ax in row]).max()
+            for ax in row:
+                ax.set_xlim(-widest, widest)
+    with plt.style.context(STYLE):
+        handles, names = axes[0, 0].get_legend_handles_labels()
+        axes[0, 0].figure.legend(handles, names, loc="outside upper center", ncols=max(1, len(names)))
     return axes[0, 0]
 
 
