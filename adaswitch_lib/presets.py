@@ -199,6 +199,13 @@ PRESETS: dict[str, Preset] = {
             ),
             # with the floor one row in eight switches on dialogues: too few to tell where from whether
             "bare": Study({"0.0": {"floor": 0.0}}, methods=("random", "stop"), tasks=("micro_dialog",), seeds=(0, 1, 2, 3, 4)),
+            # decided when AdaSwitch had led by the bare ratio with five seeds, though not surely: five more students, judged alone
+            "fresh": Study(
+                {"0.0": {"floor": 0.0}},
+                methods=("adaswitch", "onpolicy", "skd", "offpolicy", "random", "seqkd", "kd"),
+                tasks=("micro_dialog",),
+                seeds=(5, 6, 7, 8, 9),
+            ),
             "prompts": Study(
                 {str(n): {"num_prompts": n} for n in (64, 512, 4096)},
                 methods=("kd", "onpolicy", "skd", "adaswitch"),
