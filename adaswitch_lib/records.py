@@ -103,8 +103,9 @@ def with_settings(results: Path, name: str, *studies: str) -> pd.DataFrame:
     _same(results, grid.groupby(["trained_on", "method"]), [name for name in grid if name.startswith(SAME_IN_A_METHOD)])
     if not studies:
         runs = grid[["run", "method", "label", "seed", "trained_on"]]
-    else:  # a run whose partner is of another version of the preset has none
-        others = runs[runs.variant.str.startswith(tuple(f"{study}." for study in studies)) & runs.paired_with.isin(grid.run)]
+    else:  # a run whose partner is of another version of the preset has none; one with a seed of its own needs none
+        others = runs[runs.variant.str.startswith(tuple(f"{study}." for study in studies))]
+        others = others[others.paired_with.isin(grid.run) | ~others.seed.isin(grid.seed)]
         runs = pd.concat([grid[grid.run.isin(others.paired_with)], others])
     return read_table(results, name, runs.run).merge(runs, on="run", suffixes=("", "_of_run"))
 

@@ -128,6 +128,14 @@ def test_a_study_stands_beside_the_runs_that_it_is_paired_with(results):
     found = records.with_settings(results, "metrics", "floors")
     assert found[["run", "rule.floor", "value"]].values.tolist() == [["a", 1.0, 1], ["c", 0.0, 3]]
     assert records.with_settings(results, "metrics", "widths").empty
+    runs = pd.read_csv(results / "runs.csv", keep_default_na=False)
+    without = runs.assign(paired_with=runs.paired_with.mask(runs.run == "c", "of another version"))
+    records.write_table(without, results / "runs.csv")
+    assert records.with_settings(results, "metrics", "floors").empty
+    records.write_table(
+        without.assign(seed=without.seed.mask(without.run == "c", 5)), results / "runs.csv"
+    )  # which the grid has not
+    assert records.with_settings(results, "metrics", "floors").run.tolist() == ["c"]
     assert records.with_settings(results, "items", "widths").empty
 
 
