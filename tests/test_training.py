@@ -213,6 +213,8 @@ made.train()
 if made.is_world_process_zero():
     weights = [float(weight.double().sum()) for weight in made.accelerator.unwrap_model(made.model).parameters()]
     Path(sys.argv[1], "out.json").write_text(json.dumps([losses(made), weights, made.state.log_history[0]]))
+made.accelerator.wait_for_everyone()
+made.accelerator.end_training()  # or a process that ends first makes the other abort
 """
 
 
