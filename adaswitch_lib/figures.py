@@ -203,11 +203,12 @@ def differences(table: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
-def by_setting(table: pd.DataFrame, ax: Axes, x: str, y: str = "value", legend: int = 0) -> Axes:
-    """Figure 3: a score against a setting that has names, a line of marks a method, with 95 % intervals over seeds.
+def by_setting(table: pd.DataFrame, ax: Axes, x: str, y: str = "value", intervals: bool = True, legend: int = 0) -> Axes:
+    """Figure 3: a quantity against a setting that has names: for each method a dot a seed, and a mark at their mean.
 
     Args:
         table: columns method, seed, `x` and `y`; the names are drawn in the order in which they come.
+        intervals: draw those of 95 % over seeds, too.
         legend: how many columns it has; 0: none.
     """
     names = list(dict.fromkeys(table[x]))
@@ -215,11 +216,14 @@ def by_setting(table: pd.DataFrame, ax: Axes, x: str, y: str = "value", legend: 
     with plt.style.context(STYLE):
         for i, method in enumerate(methods):
             colour, marker, label = LOOKS[method]
-            place = np.arange(len(names)) + 0.12 * (i - (len(methods) - 1) / 2)
-            found = pd.DataFrame([over_seeds(table.loc[(table.method == method) & (table[x] == name), y]) for name in names])
-            ax.plot(place, found["mean"], color=colour, marker=marker, lw=0.7, label=label)
-            ax.vlines(place, found.low, found.high, color=colour, lw=0.9)
-        ax.set_xticks(range(len(names)), names, rotation=30, ha="right", rotation_mode="anchor")
+            some = table[table.method == method]
+            shift = 0.18 * (i - (len(methods) - 1) / 2)
+            ax.plot(some[x].map(names.index) + shift, some[y], ".", color=colour, alpha=0.5, ms=3)
+            found = pd.DataFrame([over_seeds(some.loc[some[x] == name, y]) for name in names])
+            ax.plot(found.index + shift, found["mean"], color=colour, marker=marker, ls="none", label=label)
+            if intervals:
+                ax.vlines(found.index + shift, found.low, found.high, color=colour, lw=0.9)
+        ax.set_xticks(range(len(names)), names)
         ax.margins(x=0.08, y=0.06)
         if legend:
             ax.legend(ncols=legend)

@@ -187,7 +187,9 @@ def test_scores_by_setting_and_by_two_settings():
     _, (left, right, nothing) = plt.subplots(1, 3)
     figures.by_setting(table, left, "loss")
     assert [label.get_text() for label in left.get_xticklabels()] == ["KL", "JSD"]
-    assert left.lines[0].get_ydata().tolist() == pytest.approx([0.2, 0.2])
+    dots, means = left.lines
+    assert dots.get_ydata().tolist() == pytest.approx([0.1, 0.2, 0.3]) and dots.get_xdata().tolist() == [0, 1, 0]
+    assert means.get_ydata().tolist() == pytest.approx([0.2, 0.2])
     figures.heatmap(table, right, "L", "K")
     assert sorted(text.get_text() for text in right.texts) == ["0.100", "0.200", "0.300"]  # and one cell is empty
     figures.heatmap(table[:0], nothing, "L", "K")
