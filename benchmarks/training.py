@@ -1,4 +1,4 @@
-"""Seconds a training step of a preset's pair: its methods, and TRL's GKDTrainer (λ = 1) on the same models and data.
+"""Seconds a training step of a preset's pair by six methods, and by TRL's GKDTrainer (λ = 1) on the same models and data.
 
     python benchmarks/training.py [--preset micro] [--steps 6] [--turns 5] [--threads 1] [--out results/bench]
 
@@ -14,7 +14,6 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 
@@ -36,6 +35,7 @@ from adaswitch_lib.training import encode_rows
 COMMON = dict(learning_rate=1e-6, save_strategy="no")
 """So small a rate that the student, and with it lengths and switches, stay what they are."""
 
+TIMED = ("sft", "kd", "onpolicy", "skd", "adaswitch", "switch")
 TRL = "onpolicy, TRL"
 
 
@@ -75,7 +75,7 @@ def trl_collator(pad: int):
     return collate
 
 
-def in_turns(preset: Preset, task_name: str, methods: Sequence[str], turns: int, steps: int) -> list[dict]:
+def in_turns(preset: Preset, task_name: str, turns: int, steps: int) -> list[dict]:
     """Seconds of every timed step: {task, method, turn, seconds}."""
     config = preset.config(task_name, "adaswitch", 0)
     teacher, start, tokenizer = load_run_pair(config)
@@ -109,7 +109,7 @@ def in_turns(preset: Preset, task_name: str, methods: Sequence[str], turns: int,
 
     seconds = []
     for turn in range(turns):
-        for name in (*methods, TRL):
+        for name in (*TIMED, TRL):
             times = StepTimes()
             with tempfile.TemporaryDirectory() as folder:
                 trainer = theirs(folder) if name == TRL else ours(name, folder)
@@ -130,7 +130,7 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     log_lines(logging.WARNING)
     preset = PRESETS[chosen.preset]
-    seconds = [line for task in preset.tasks for line in in_turns(preset, task, preset.methods, chosen.turns, chosen.steps)]
+    seconds = [line for task in preset.tasks for line in in_turns(preset, task, chosen.turns, chosen.steps)]
     frame = pd.DataFrame(seconds)
     chosen.out.mkdir(parents=True, exist_ok=True)
     settings = {"threads": chosen.threads, "preset": chosen.preset, "student": "start"}
