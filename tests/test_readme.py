@@ -82,28 +82,6 @@ def test_the_results_are_those_of_the_reference_run():
     assert verdicts in (results / "claims.md").read_text()
 
 
-def test_what_is_told_of_the_bare_ratio_and_of_poor_starts_is_in_the_tables():
-    results, account = ROOT / "results" / "micro", (ROOT / "results" / "README.md").read_text()
-    bare = pd.read_csv(results / "tables" / "bare_ratio.csv").set_index(["students", "against"])
-    poor = pd.read_csv(results / "tables" / "poor_start.csv").set_index(["scores", "start.steps", "against"])
-    rules = pd.read_csv(results / "tables" / "limits.csv").set_index(["scores", "minus K = 3"])
-    told = [
-        *(("on-policy KD", bare.loc["all", "onpolicy"]), ("off-policy KD", bare.loc["all", "offpolicy"])),
-        *(("*random*", bare.loc["all", "random"]), ("SKD", bare.loc["all", "skd"])),
-        ("against 0.028,", poor.loc["validation, first half", 30, "onpolicy"]),
-        ("off-policy KD by", -poor.loc["validation, first half", 30, "offpolicy"][["mean", "low", "high"]].astype(float)),
-        ("at the end by", rules.loc["test, end", "K = 1.5"]),
-        ("and", rules.loc["test, end", "limit of 1 nat"]),
-    ]
-    for words, line in told:
-        low, high = sorted([line.low, line.high])
-        assert f"{words} {line['mean']:.3f} [{low:.3f}, {high:.3f}]".replace("-0", "−0") in account, words
-    switches = with_settings(results, "switches", "starts", "limits").query("method == 'adaswitch' and step <= 20")
-    first = switches[switches["start.steps"] == 30].groupby("variant").switch_rate.mean()
-    assert f"only {first['starts.30']:.0%} of the rows switch in the first tenth".replace("%", " %") in account
-    assert f"{first['limits.K1.5']:.0%} and {first['limits.nats']:.0%} of the rows switch at first".replace("%", " %") in account
-
-
 def test_the_results_of_the_real_llm_are_those_of_its_runs():
     results = ROOT / "results" / "smollm2"
     metrics, references = with_settings(results, "metrics"), reference_scores(results)

@@ -1,0 +1,103 @@
+"""What `results/README.md`, the account of the reference run, tells in tables and in numbers is what the results say."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from adaswitch_lib import claims, tables
+from adaswitch_lib.looks import LOOKS, METRICS
+from adaswitch_lib.records import with_settings
+from adaswitch_lib.statistics import paired
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results" / "micro"
+README, ACCOUNT = ((ROOT / folder / "README.md").read_text() for folder in ("", "results"))
+
+
+def read(name: str) -> pd.DataFrame:
+    return pd.read_csv(RESULTS / "tables" / f"{name}.csv")
+
+
+def effect(line: pd.Series) -> str:
+    low, high = sorted([line.low, line.high])
+    return f"{line['mean']:.3f} [{low:.3f}, {high:.3f}]".replace("-", "−")
+
+
+def by_method(table: pd.DataFrame, corner: str) -> str:
+    table = table.loc[[name for name in LOOKS if name in table.index]]
+    return tables.markdown(table.rename(index=lambda name: LOOKS[name][2]).rename_axis(corner))
+
+
+def bare_ratio() -> str:
+    lines = read("bare_ratio")
+    cells = lines.assign(cell=lines.apply(effect, axis=1).where((lines.students != "all") | (lines.n == 10)))
+    cells = cells.pivot(index="against", columns="students", values="cell")
+    return by_method(cells[["five seeds", "five more", "all"]], "lead over")
+
+
+def poor_start() -> str:
+    metrics = with_settings(RESULTS, "metrics", "starts")
+    poor = metrics[metrics["start.steps"] == 30]
+    scores = {"first half, validation": tables.early_scores(poor), "end, test": tables.final_scores(poor)}
+    return by_method(pd.DataFrame({name: some.groupby("method").value.mean() for name, some in scores.items()}), "30 steps of SFT")
+
+
+def other_rules() -> str:
+    lines = read("limits")
+    cells = lines.assign(cell=lines.apply(effect, axis=1)).pivot(index="minus K = 3", columns="scores", values="cell")
+    return tables.markdown(cells[["validation, first half", "test, end"]])
+
+
+def caught() -> str:
+    first = read("against_chance").query("third == 'first'").set_index("task")
+    lines = {}
+    for task in first.index:
+        for ours, prefix in (("", ""), (", dealt", "dealt_")):
+            lines[f"{LOOKS[task][2]}{ours}"] = [
+                f"{first.loc[task, prefix + name]:.0%}" for name in ("switch_at", "switch_after", "caught")
+            ]
+    what = ["trips at the first wrong word", "trips after it", "of texts that go wrong, trips in time"]
+    return tables.markdown(pd.DataFrame(lines, index=pd.Index(what, name="the rule")))
+
+
+def prompts() -> str:
+    scores = tables.final_scores(with_settings(RESULTS, "metrics", "prompts"))
+    cells = scores[scores.seed < 3].pivot_table("value", "method", "num_prompts")
+    return by_method(cells.rename(columns="{:,}".format), "prompts")
+
+
+def divergences() -> str:
+    scores = tables.final_scores(with_settings(RESULTS, "metrics", "metrics"))
+    cells = scores.pivot_table("value", "method", "loss").rename(columns=METRICS)
+    return by_method(cells[[name for name in METRICS.values() if name in cells]], "learned and switched by")
+
+
+@pytest.mark.parametrize("table", [bare_ratio, poor_start, other_rules, caught, prompts, divergences])
+def test_a_table_of_the_account_is_what_the_results_say(table):
+    assert table() in ACCOUNT
+
+
+def test_how_often_the_rule_trips_from_a_poor_start_is_told_as_it_was():
+    switches = with_settings(RESULTS, "switches", "starts", "limits").query("method == 'adaswitch' and step <= 20")
+    first = switches[switches["start.steps"] == 30].groupby("variant").switch_rate.mean()
+    assert f"{first['starts.30']:.0%} of the rows switch in the first tenth" in ACCOUNT
+    assert f"{first['limits.K1.5']:.0%} and {first['limits.nats']:.0%} of the rows switch at first" in ACCOUNT
+
+
+def test_the_floor_is_told_to_decide_nothing_on_the_test_split():
+    parts = {"without it": claims.by_the_bare_ratio(RESULTS), "with it": with_settings(RESULTS, "metrics")}
+    bare, floored = (
+        tables.final_scores(some.query("method == 'adaswitch' and trained_on == 'micro_dialog'")).set_index("seed").value
+        for some in parts.values()
+    )
+    interval = effect(pd.Series(paired(bare, floored[bare.index])._asdict()))
+    assert f"AdaSwitch has {bare.mean():.3f} without it and {floored.mean():.3f} with it" in ACCOUNT.replace("\n", " ")
+    assert interval in ACCOUNT
+
+
+def test_the_leads_over_kd_are_told_for_every_number_of_prompts():
+    lines = read("when_it_pays").query("scores == 'test, end' and against == 'kd'").set_index("num_prompts")["mean"]
+    few, some, more, many = lines.sort_index()
+    assert f"by {few:.2f}, {some:.2f} and {more:.2f} with the three smaller numbers" in ACCOUNT
+    assert f"by {few:.2f} with 64 dialogues, by {some:.2f} and {more:.2f} with 256 and 512" in README and many < 0
