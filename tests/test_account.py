@@ -73,7 +73,14 @@ def divergences() -> str:
     return by_method(cells[[name for name in METRICS.values() if name in cells]], "learned and switched by")
 
 
-@pytest.mark.parametrize("table", [bare_ratio, poor_start, other_rules, caught, prompts, divergences])
+def rules() -> str:
+    lines = read("sensitivity").query("`rule.floor` == 0 and `rule.min_history` == 4")
+    lines = lines.assign(cell=[f"{score:.3f}; {rate:.0%}" for score, rate in zip(lines.score, lines.switch_rate, strict=True)])
+    cells = lines.pivot(index="rule.multiplier", columns="rule.window", values="cell")
+    return tables.markdown(cells.rename(index="K = {:g}".format, columns="L = {:g}".format).rename_axis("score; rows that switch"))
+
+
+@pytest.mark.parametrize("table", [bare_ratio, poor_start, other_rules, caught, prompts, divergences, rules])
 def test_a_table_of_the_account_is_what_the_results_say(table):
     assert table() in ACCOUNT
 
@@ -101,3 +108,10 @@ def test_the_leads_over_kd_are_told_for_every_number_of_prompts():
     few, some, more, many = lines.sort_index()
     assert f"by {few:.2f}, {some:.2f} and {more:.2f} with the three smaller numbers" in ACCOUNT
     assert f"by {few:.2f} with 64 dialogues, by {some:.2f} and {more:.2f} with 256 and 512" in README and many < 0
+
+
+def test_how_far_the_rules_part_is_told_as_it_was():
+    lines = read("sensitivity")
+    rates, scores = ((lines[name].min(), lines[name].max()) for name in ("switch_rate", "score"))
+    assert f"these are {len(lines)} rules; they switch in {rates[0]:.0%} to {rates[1]:.0%} of the rows" in ACCOUNT
+    assert f"end between {scores[0]:.3f} and {scores[1]:.3f}" in ACCOUNT
