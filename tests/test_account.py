@@ -115,3 +115,4 @@ def test_how_far_the_rules_part_is_told_as_it_was():
     rates, scores = ((lines[name].min(), lines[name].max()) for name in ("switch_rate", "score"))
     assert f"these are {len(lines)} rules; they switch in {rates[0]:.0%} to {rates[1]:.0%} of the rows" in ACCOUNT
     assert f"end between {scores[0]:.3f} and {scores[1]:.3f}" in ACCOUNT
+    assert f"by {len(lines)} rules {rates[0]:.0%} to {rates[1]:.0%} of the rows switch" in README.replace(" %", "%")
