@@ -131,22 +131,23 @@ def over_training_by(curves: pd.DataFrame, differences_: pd.DataFrame, column: s
 
 
 def around_the_switch(traces: pd.DataFrame, ax: Axes, reach: int = 8, least: int = 8) -> Axes:
-    """Figure 4b, along the sequence: the mean divergence by position relative to the switch, a line each for up to four
-    examinations, the first and the last among them; with the number of rows that switched.
+    """Figure 4b, along the sequence: the mean divergence by position relative to the switch, a line each for up to four of the
+    examinations in which enough rows switched, the first and the last of them among these; with the number of those rows.
 
     Args:
         traces: columns step, seed, example, pos, divergence, switch_index.
         reach: tokens before and after the switch.
-        least: points of fewer rows are not drawn.
+        least: examinations and points of fewer rows are not drawn.
     """
-    steps = np.sort(traces.step.unique())
-    steps = steps[np.unique(np.linspace(0, len(steps) - 1, 4).round().astype(int))] if len(steps) else steps
     traces = traces[traces.switch_index >= 0].assign(offset=lambda t: t.pos - t.switch_index)
     traces = traces[traces.offset.abs() <= reach]
+    switching = traces[traces.offset == 0].groupby("step").size()
+    steps = switching.index[switching >= least].to_numpy()
+    steps = steps[np.unique(np.linspace(0, len(steps) - 1, 4).round().astype(int))] if len(steps) else steps
     with plt.style.context(STYLE):
         for i, step in enumerate(steps):
             line = traces[traces.step == step].groupby("offset").divergence.agg(["mean", "size"])
-            rows = line["size"].get(0, 0)
+            rows = line["size"][0]
             line = line[line["size"] >= least]
             ax.plot(
                 line.index,
@@ -156,31 +157,28 @@ def around_the_switch(traces: pd.DataFrame, ax: Axes, reach: int = 8, least: int
                 label=f"{step} ({rows})",
             )
         if ax.lines:
-            ax.legend(loc="upper right", handlelength=1.0, title="step (rows)")
+            ax.legend(handlelength=1.0, title="step (rows)")
         ax.axvline(0, color="0.6", lw=0.7, ls=":")
         ax.set(xlabel="token, counted from the switch", ylabel="KL(teacher ‖ student) [nats]", ylim=(0, None))
     return ax
 
 
-def bars(table: pd.DataFrame, ax: Axes, y: str = "value") -> Axes:
-    """One bar a method, with its 95 % interval over seeds and a dot a seed.
+def each_seed(table: pd.DataFrame, ax: Axes, y: str = "value") -> Axes:
+    """Figure 5, below: a grey line a seed, over the methods that were run with it, and a mark at each method's mean. Seeds differ by
+    their starts: compare methods along a line.
 
     Args:
         table: columns method, seed and `y`.
     """
     with plt.style.context(STYLE):
         names = [name for name in LOOKS if name in set(table.method)]
+        wide = table.pivot(index="seed", columns="method", values=y)[names]
+        for _, line in wide.iterrows():
+            ax.plot(range(len(names)), line, color="0.7", lw=0.6, marker=".", ms=3)
         for i, name in enumerate(names):
-            values = table.loc[table.method == name, y]
-            found = over_seeds(values)
-            ax.bar(i, found.mean, color=LOOKS[name][0], width=0.7, alpha=0.85)
-            ax.plot([i] * len(values), values, ".", color="black", ms=2.5)
-            if found.n > 1:
-                ax.errorbar(
-                    i, found.mean, [[found.mean - found.low], [found.high - found.mean]], color="black", lw=0.8, capsize=1.5
-                )
+            ax.plot(i, wide[name].mean(), color=LOOKS[name][0], marker=LOOKS[name][1], ms=5, ls="none", zorder=3)
         ax.set_xticks(range(len(names)), [LOOKS[name][2] for name in names], rotation=45, ha="right", rotation_mode="anchor")
-        ax.set_ylim(0, None)
+        ax.set_ylim(0, 1.08 * (wide.max(axis=None) or 1) if names else None)
     return ax
 
 
@@ -196,7 +194,7 @@ def differences(table: pd.DataFrame, ax: Axes) -> Axes:
             colour, marker, _ = LOOKS[line.against]
             sure = line.p_holm < 0.05
             ax.plot([line.low, line.high], [i, i], color=colour)
-            ax.plot(line["mean"], i, marker=marker, color=colour, mfc=colour if sure else "white", ls="none")
+            ax.plot(line["mean"], i, marker=marker, color=colour, mfc=colour if sure else "white", ms=5, mew=0.8, ls="none")
         ax.axvline(0, color="0.6", lw=0.7, ls=":", zorder=0)
         ax.set_yticks(range(len(table)), [LOOKS[name][2] for name in table.against])
         ax.margins(y=0.06)
@@ -230,8 +228,29 @@ def by_setting(table: pd.DataFrame, ax: Axes, x: str, y: str = "value", interval
     return ax
 
 
+def scores_and_leads(scores: pd.DataFrame, setting: str, label: str = "") -> Axes:
+    """Figure 3: scores by a setting that has names, a row of panels a task. Left: a dot a seed, and their means; right: AdaSwitch minus
+    each method, paired by seed, with 95 % intervals. The first panel is returned.
+
+    Args:
+        scores: of `tables.final_scores`, with the column `setting`.
+        label: of the setting's axis.
+    """
+    tasks = list(dict.fromkeys(scores.task))
+    axes = panels(max(1, len(tasks)), 2 if tasks else 0, 2.2 * max(1, len(tasks)))
+    for task, (left, right) in zip(tasks, axes, strict=False):
+        some = scores[scores.task == task]
+        wide = some.pivot_table("value", [setting, "seed"], "method", sort=False)
+        leads = wide.rsub(wide.adaswitch, axis=0).drop(columns="adaswitch").melt(ignore_index=False).reset_index()
+        by_setting(some, left, setting, intervals=False, legend=1)
+        by_setting(leads, right, setting).axhline(0, color="0.6", lw=0.7, ls=":", zorder=0)
+        left.set(xlabel=label, ylabel=f"{LOOKS[task][2]}: test, {SCORES[some.metric.iloc[0]]}", ylim=(0, 1.04))
+        right.set(xlabel=label, ylabel="AdaSwitch − method")
+    return axes[0, 0]
+
+
 def heatmap(table: pd.DataFrame, ax: Axes, x: str, y: str, value: str = "value") -> Axes:
-    """A score by two settings, its mean over seeds written into each cell; grey where nothing was run.
+    """A share by two settings, its mean over seeds written into each cell, its colour from 0 to 1; grey where nothing was run.
 
     Args:
         table: columns `x`, `y` and `value`, a row a run.
@@ -240,13 +259,12 @@ def heatmap(table: pd.DataFrame, ax: Axes, x: str, y: str, value: str = "value")
     if cells.empty:
         ax.set_title("no such runs yet")
         return ax
-    middle = (np.nanmin(cells) + np.nanmax(cells)) / 2
     with plt.style.context(STYLE):
         ax.set_facecolor("0.9")
-        ax.imshow(cells, cmap="cividis", aspect="auto", origin="lower")
+        ax.imshow(cells, cmap="cividis", vmin=0, vmax=1, aspect="auto", origin="lower")
         for (row, column), score in np.ndenumerate(cells.to_numpy()):
             if not np.isnan(score):
-                ax.text(column, row, f"{score:.3f}", ha="center", va="center", color="white" if score <= middle else "black")
+                ax.text(column, row, f"{score:.3f}", ha="center", va="center", color="white" if score <= 0.5 else "black")
         ax.set_xticks(range(cells.shape[1]), [f"{name:g}" for name in cells.columns])
         ax.set_yticks(range(cells.shape[0]), [f"{name:g}" for name in cells.index])
         ax.spines[:].set_visible(False)

@@ -45,27 +45,28 @@ def by_seed(scores: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 def main_results(metrics: pd.DataFrame, references: pd.DataFrame | None = None, reference: str = "adaswitch") -> pd.DataFrame:
     """Table 1: test score of every method on every task, mean ± half of the 95 % interval over seeds.
 
-    A star marks the best method of a task where it beats every other with an interval of the paired difference that
-    excludes zero (Holm over the task); a dagger marks methods that differ from `reference`. A method with fewer seeds than
-    others says so: its mean is of other students, and is not compared.
+    A star marks the best method of a task where it beats every other, paired by seed (Holm over the task); a dagger marks
+    methods that differ from `reference`, by Holm's correction over the whole table. A method with fewer seeds than others says so:
+    its mean is of other students, and is not compared.
 
     Args:
         metrics: of `records.with_settings`.
         references: of `records.reference_scores`: the teacher and the student before distillation, in rows of their own.
     """
-    columns = {}
+    columns, scores = {}, final_scores(metrics)
+    differences = paired_differences(scores, reference)
+    differs = set(differences[differences.p_holm < 0.05][["task", "against"]].itertuples(index=False)) if len(differences) else set()
     if references is not None:
         references = references[references.metric == references.task.map(HEADLINE)]
-    for task, wide in by_seed(final_scores(metrics)):
+    for task, wide in by_seed(scores):
         found = {method: over_seeds(wide[method].dropna()) for method in LOOKS if method in wide}
         most = max(interval.n for interval in found.values())
         whole = [method for method in found if found[method].n == most]
         best = max(whole, key=lambda method: found[method].mean)
         alone = _differs(wide, best, [method for method in found if method != best])
-        other = _differs(wide, reference, [method for method in found if method != reference]) if reference in wide else {}
         columns[LOOKS[task][2]] = {
             method: f"{_plus_minus(interval)}{' *' if method == best and all(alone.values()) and alone else ''}"
-            f"{' †' if other.get(method) else ''}"
+            f"{' †' if (task, method) in differs else ''}"
             if method in whole
             else f"{interval.mean:.3f} ({interval.n} of {most} seeds)"
             for method, interval in found.items()

@@ -165,18 +165,20 @@ def test_divergence_is_counted_from_the_switch():
     assert ax.lines[0].get_ydata()[2] == 4.0
     few, last = plt.subplots(1, 2)[1]
     figures.around_the_switch(traces, few, least=2)
-    assert few.lines[0].get_xdata().size == 0 and few.get_legend().get_texts()[0].get_text() == "0 (1)"
-    figures.around_the_switch(pd.concat([traces.assign(step=step) for step in range(0, 55, 5)]), last)
+    assert len(few.lines) == 1 and few.get_legend() is None  # but for the mark at zero
+    figures.around_the_switch(pd.concat([traces.assign(step=step) for step in range(0, 55, 5)]), last, least=1)
     shown = [text.get_text().split(" ")[0] for text in last.get_legend().get_texts()]
     assert (shown[0], shown[-1], len(shown)) == ("0", "50", 4)
     plt.close("all")
 
 
-def test_bars_are_the_means_over_seeds():
+def test_each_seed_is_a_line_over_the_methods_that_were_run_with_it():
     table = pd.DataFrame({"method": ["kd", "kd", "sft"], "seed": [0, 1, 0], "value": [0.2, 0.4, 0.1]})
     _, ax = plt.subplots()
-    figures.bars(table, ax)
-    assert [bar.get_height() for bar in ax.patches] == pytest.approx([0.1, 0.3])
+    figures.each_seed(table, ax)
+    one, other, *means = [line.get_ydata() for line in ax.lines]
+    assert list(one) == [0.1, 0.2] and pd.isna(other[0]) and other[1] == 0.4
+    assert [mean[0] for mean in means] == pytest.approx([0.1, 0.3])
     assert [label.get_text() for label in ax.get_xticklabels()] == ["SFT", "KD"]
     plt.close()
 
@@ -195,6 +197,18 @@ def test_scores_by_setting_and_by_two_settings():
     figures.heatmap(table[:0], nothing, "L", "K")
     assert nothing.get_title() == "no such runs yet"
     plt.close()
+
+
+def test_scores_and_leads_are_paired_by_seed():
+    lines = [("kd", 0, 0.2), ("kd", 1, 0.4), ("adaswitch", 0, 0.3), ("adaswitch", 1, 0.6)]
+    scores = pd.DataFrame(lines, columns=["method", "seed", "value"]).assign(task="micro_gsm", metric="accuracy", prompts="64")
+    left = figures.scores_and_leads(scores, "prompts")
+    right = left.figure.axes[1]
+    assert left.lines[1].get_ydata().tolist() == pytest.approx([0.3])  # of KD; its seeds are the line before
+    assert right.lines[0].get_ydata().tolist() == pytest.approx([0.1, 0.2])
+    assert right.lines[1].get_ydata().tolist() == pytest.approx([0.15])
+    assert figures.scores_and_leads(scores[:0], "prompts").get_title() == "no such runs yet"
+    plt.close("all")
 
 
 def test_cost_growth_has_a_panel_an_axis():

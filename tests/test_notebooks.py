@@ -106,7 +106,7 @@ def test_the_training_notebook_makes_every_method_on_every_task(trained):
         ("09_sensitivity", {"sensitivity", "floors"}),
         ("10_controls", {"controls", "bare_ratio"}),
         ("12_why", {"exposure", "along_the_sequence"}),
-        ("13_when_it_pays", {"when_it_pays", "poor_start", "limits"}),
+        ("13_when_it_pays", {"prompts", "when_it_pays", "poor_start", "limits"}),
     ],
 )
 def test_notebooks_of_results_run_headless(name, figures, trained, tmp_path, monkeypatch, inline):

@@ -26,6 +26,12 @@ def test_the_main_table_by_hand(metrics):
     half = 4.302652729911275 * 0.02 / 3**0.5
     assert table.loc["AdaSwitch", "micro GSM"] == f"0.920 ± {half:.3f}"  # not alone: on-policy is as good
     assert table.loc["KD", "micro GSM"].endswith("†")
+    p = tables.paired_differences(tables.final_scores(metrics)).set_index("against").p["kd"]
+    tasks = [metrics] + [
+        metrics.assign(task=task, value=metrics.value.where(metrics.method == "kd", 0.5 + 0.1 * metrics.seed**2))
+        for task in ("micro_gsm_plus", "micro_dialog", "dialogsum", "gsm8k", "gsm_plus")
+    ]
+    assert p < 0.05 and len(tasks) == 6
 
 
 def test_a_method_that_beats_all_others_has_a_star(metrics):
