@@ -53,11 +53,16 @@ def _configs(chosen: argparse.Namespace) -> list[RunConfig]:
     except ValueError:
         raise ValueError(f"seeds are whole numbers or all, got {' '.join(chosen.seed)}.") from None
     tasks, methods = (None if "all" in names else names for names in (chosen.task, chosen.method))
+    grid = of.configs(tasks or of.tasks, methods or of.methods, seeds or of.seeds)  # which also refuses unknown names
     if not chosen.study:
-        return of.configs(tasks or of.tasks, methods or of.methods, seeds or of.seeds)
+        return grid
     runs = [run for name in (of.studies if "all" in chosen.study else chosen.study) for run in of.study(name)]
-    for wanted, name in ((tasks, "task"), (methods, "method"), (seeds, "seed")):
+    for wanted, name in ((tasks and {run.task for run in grid}, "task"), (methods, "method"), (seeds, "seed")):
         runs = [run for run in runs if wanted is None or getattr(run, name) in wanted]
+    if not runs:
+        raise ValueError(
+            f"{chosen.preset} has no such runs in {', '.join(chosen.study)}; without --task, --method and --seed it has all."
+        )
     return runs
 
 

@@ -178,7 +178,11 @@ def _under_other_distances(scores: pd.DataFrame) -> Iterator[Finding]:
 def _harder_tasks_switch_more(metrics: pd.DataFrame, switches: pd.DataFrame) -> Iterator[Finding]:
     """The harder of two tasks is the one that AdaSwitch solves less of at the end: how much less, and a line for each rule that both
     have. Where the former is not sure, the rates decide nothing."""
-    scores = final_scores(metrics).query("method == 'adaswitch' and task == trained_on").pivot(index="seed", columns="task", values="value")
+    scores = (
+        final_scores(metrics)
+        .query("method == 'adaswitch' and task == trained_on")
+        .pivot(index="seed", columns="task", values="value")
+    )
     if len(scores.columns) != 2:
         return
     harder, easier = scores.mean().sort_values().index

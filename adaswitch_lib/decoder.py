@@ -6,6 +6,7 @@ as in a left-padded prompt. Cutting tokens off a row therefore moves the row to 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 
 import torch
@@ -22,14 +23,11 @@ class Decoder:
         num_rows: rows in the batch.
         unseen: how many of the last tokens of each row have not been fed yet; 1 after every `feed`,
             since nobody feeds a token before it has to choose the next.
-
-    Raises:
-        ValueError: for a model with recurrent state (Mamba, RWKV, linear attention), which cannot be cut.
     """
 
     def __init__(self, model: PreTrainedModel, num_rows: int, unseen: int):
-        check_can_be_cut(model)
         self.model = model
+        self.last_position = (getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**31) - 1
         self.unseen = unseen
         self.mask = torch.zeros(num_rows, 0, dtype=torch.long, device=model.device)
         # the same kind of layer throughout: those of a sliding window must keep what a cut may uncover
@@ -43,7 +41,8 @@ class Decoder:
             mask: 1 on real tokens, shape [rows new]; padding only before a row's first token.
         """
         self.mask = torch.cat([self.mask, mask], dim=1)
-        position_ids = (self.mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        # drafts behind the last token allowed are thrown away, but a table of positions has no place for them
+        position_ids = (self.mask.cumsum(-1) - 1).clamp(min=0, max=self.last_position)[:, -ids.shape[1] :]
         self.unseen = 1
         return self.model(
             input_ids=ids,
@@ -128,7 +127,11 @@ class _Layer(DynamicLayer):
 
 
 def check_can_be_cut(model: PreTrainedModel) -> None:
-    """Raise ValueError for a model whose memory of the past is not keys and values alone."""
+    """Raise ValueError for a model whose memory of the past is not keys and values alone (Mamba, RWKV, linear attention), or that has
+    none."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model  # of a peft model
+    if "past_key_values" not in inspect.signature(base.forward).parameters:
+        raise ValueError(f"{type(base).__name__} has no key-value cache, which generate needs: choose a model that has one.")
     layers = DynamicCache(config=model.config).layers
     if getattr(model, "_is_stateful", False) or any(hasattr(layer, "update_recurrent_state") for layer in layers):
         raise ValueError(

@@ -9,6 +9,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adaswitch_lib.generation import OnPolicy, generate
+from adaswitch_lib.models import eos_token_ids
 from adaswitch_lib.tasks import encode_prompts
 from adaswitch_lib.tasks.task import Task
 
@@ -42,7 +43,7 @@ def answers(
             max_new_tokens=task.max_new_tokens,
             row_seeds=[seed + row for row in batch],
             temperature=temperature,
-            eos_token_id=tokenizer.eos_token_id,
+            eos_token_id=eos_token_ids(tokenizer, model),
             pad_token_id=tokenizer.pad_token_id,
             block_size=task.max_new_tokens,
             record_divergence=False,

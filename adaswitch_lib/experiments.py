@@ -35,11 +35,12 @@ except ModuleNotFoundError:  # Windows
 from adaswitch_lib import records
 from adaswitch_lib.config import Pretrained, RunConfig
 from adaswitch_lib.evaluation import examine
-from adaswitch_lib.models import Pair, cut_to, num_scored_ids
+from adaswitch_lib.models import Pair, check_shared_vocabulary, cut_to
 from adaswitch_lib.paths import results_dir
 from adaswitch_lib.presets import PRESETS
 from adaswitch_lib.pretraining import arguments, last_checkpoint, quiet, train_on_data, train_or_resume, untrained
 from adaswitch_lib.progress import StepBar, log_lines, logger, watched
+from adaswitch_lib.rollout import Source
 from adaswitch_lib.session import NonFiniteLogits
 from adaswitch_lib.tasks import TASKS, limited
 from adaswitch_lib.tasks.task import Task
@@ -139,7 +140,7 @@ def load_run_pair(config: RunConfig) -> Pair:
     """The teacher, and the student before distillation, over the ids that both score; on the GPU if there is one."""
     teacher, tokenizer = load_teacher(config.task, config.teacher, torch.bfloat16 if config.bf16 else torch.float32)
     student = student_start(config)
-    cut_to(min(map(num_scored_ids, (teacher, student))), teacher, student)
+    cut_to(check_shared_vocabulary(teacher, student, tokenizer, tokenizer), teacher, student)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return Pair(teacher.to(device), student.to(device), tokenizer)
 
@@ -164,26 +165,26 @@ def _tables(config: RunConfig, work: Path) -> dict[str, pd.DataFrame]:
         quiet(trainer, [bar, _Texts(trainer, task, validation, config, work), _GivesBack()])
         try:
             student = train_or_resume(trainer, work)
-        except NonFiniteLogits as error:
-            logger.warning("%s: collapsed at step %d: %s", config.id, trainer.state.global_step, error)
-            student, collapsed = None, True
-    items = []
-    for examined in (task_of(config, tokenizer, name) for name in TASKS):
-        if examined.trained_as == config.task and config.test_rows:
-            test = examined.load("test", config.test_rows, 0)
             with trainer.accelerator.autocast():
-                found = examined.scores([""] * len(test), test) if collapsed else examine(student, tokenizer, examined, test)
-            items.append(found.assign(task=examined.name, example=range(len(test))))
+                items = _test_items(config, tokenizer, lambda task, rows: examine(student, tokenizer, task, rows))
+        except NonFiniteLogits as error:
+            if error.of is Source.TEACHER:  # is no result of the student's
+                raise
+            logger.warning("%s: collapsed at step %d: %s", config.id, trainer.state.global_step, error)
+            collapsed = True
+            items = _test_items(config, tokenizer, lambda task, rows: task.scores([""] * len(rows), rows))
     traces = sorted(work.glob("trace-*.parquet"))
     history = pd.DataFrame(trainer.state.log_history)
     if collapsed:  # it solves nothing from here on
-        missed = [step for step in range(0, config.steps + 1, config.eval_every) if step > trainer.state.global_step]
-        history = pd.concat([history, pd.DataFrame({"step": missed, f"eval_{task.metric}": 0.0})])
+        name = f"eval_{task.metric}"
+        examined = set(history.step[history[name].notna()]) if name in history else set()
+        missed = [step for step in range(0, config.steps + 1, config.eval_every) if step not in examined]
+        history = pd.concat([history, pd.DataFrame({"step": missed, name: 0.0})])
     told = pd.json_normalize(asdict(config))
     told = told.assign(label=method.label, loss=method.loss, collapsed=collapsed, train_seconds=history.step_seconds.sum())
     told = told.assign(threads=torch.get_num_threads(), peak_memory_mb=_peak_memory(), **records.versions())
-    # the run of the grid that it differs from in its variant
-    told = told.assign(paired_with=PRESETS[config.preset].config(config.task, config.method, config.seed).id)
+    if of := PRESETS.get(config.preset):  # the run of the grid that it differs from in its variant
+        told = told.assign(paired_with=of.config(config.task, config.method, config.seed).id)
     return {
         "runs": told,
         "metrics": _metrics(history, items, config),
@@ -191,6 +192,13 @@ def _tables(config: RunConfig, work: Path) -> dict[str, pd.DataFrame]:
         "items": pd.concat(items) if items else pd.DataFrame(),
         "traces": pd.concat([pd.read_parquet(file) for file in traces]) if traces else pd.DataFrame(),
     }
+
+
+def _test_items(config: RunConfig, tokenizer: PreTrainedTokenizerBase, examine: Callable[[Task, Dataset], pd.DataFrame]):
+    """What `examine` finds on the test rows of every task that the run's students are tested on."""
+    tasks = [task_of(config, tokenizer, name) for name in TASKS if TASKS[name].trained_as == config.task and config.test_rows]
+    parts = ((task, task.load("test", config.test_rows, 0)) for task in tasks)
+    return [examine(task, rows).assign(task=task.name, example=range(len(rows))) for task, rows in parts]
 
 
 def _arguments(config: RunConfig, work: Path, max_new_tokens: int) -> DistillationConfig:

@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -261,14 +262,21 @@ def heatmap(table: pd.DataFrame, ax: Axes, x: str, y: str, value: str = "value")
         return ax
     with plt.style.context(STYLE):
         ax.set_facecolor("0.9")
-        ax.imshow(cells, cmap="cividis", vmin=0, vmax=1, aspect="auto", origin="lower")
-        for (row, column), score in np.ndenumerate(cells.to_numpy()):
-            if not np.isnan(score):
-                ax.text(column, row, f"{score:.3f}", ha="center", va="center", color="white" if score <= 0.5 else "black")
-        ax.set_xticks(range(cells.shape[1]), [f"{name:g}" for name in cells.columns])
-        ax.set_yticks(range(cells.shape[0]), [f"{name:g}" for name in cells.index])
-        ax.spines[:].set_visible(False)
-        ax.tick_params(length=0)
+        names = [[f"{name:g}" for name in some] for some in (cells.columns, cells.index)]
+        seaborn.heatmap(
+            cells,
+            ax=ax,
+            vmin=0,
+            vmax=1,
+            cmap="cividis",
+            annot=True,
+            fmt=".3f",
+            cbar=False,
+            xticklabels=names[0],
+            yticklabels=names[1],
+        )
+        ax.invert_yaxis()
+        ax.tick_params(length=0, labelrotation=0)
     return ax
 
 

@@ -105,6 +105,9 @@ class RandomSwitch(AdaSwitch):
     whose student text reaches it, so that none is lost; with one row it stays where it was.
     """
 
+    def threshold(self, divergence: Tensor) -> None:
+        """None: the positions are dealt, and not where d_i exceeds anything."""
+
     def write(self, session: Session) -> None:
         scout = Session(replace(session.request, record_divergence=True, keep_teacher_logits=False), self.divergence)
         scout.write(scout.start(), Source.STUDENT)
@@ -124,7 +127,7 @@ class FixedSwitch(Policy):
             raise ValueError(f"fraction must lie between 0 and 1, got {self.fraction}.")
 
     def write(self, session: Session) -> None:
-        position = int(self.fraction * session.request.max_new_tokens)
+        position = math.floor(self.fraction * session.request.max_new_tokens + 1e-9)  # 0.29 · 100 is 28.999…
         explore_then_guide(session, _at(torch.full_like(session.switch_index, position)))
 
 
@@ -199,7 +202,8 @@ def generate(
     """Write one completion a prompt by `policy`.
 
     Both models run in eval mode without gradients and are left in the mode they came in. The global
-    random state is not touched. A row depends on its prompt and its seed alone, up to rounding.
+    random state is not touched. A row depends on its prompt and its seed alone, up to rounding: in float32 so rarely another token
+    that tests have not met it, in bfloat16 in some rows of a batch.
 
     Args:
         policy: who writes which token.
@@ -210,9 +214,9 @@ def generate(
         temperature: of sampling, from the full softmax; 0 is greedy. Divergences are always measured at 1.
         eos_token_id: ends a row when either model writes it; one id or several.
         pad_token_id: fills completions behind their end; may be the EOS id.
-        block_size: tokens that one model drafts before the other scores them. Changes the speed, not the text.
-        record_divergence: measure d_i at every token. Off, it is measured only where the policy needs it
-            and NaN elsewhere, which saves the scoring pass of the model that does not write.
+        block_size: tokens that one model drafts before the other scores them. Changes the speed, not the text (up to rounding).
+        record_divergence: measure d_i at every token. Off, it is measured only where the policy has both models score the
+            token and NaN elsewhere, which saves the scoring pass of the model that does not write.
         keep_teacher_logits: hand over the teacher's logits at every token, so that a loss needs no second
             teacher pass.
 

@@ -17,6 +17,7 @@ from adaswitch_lib.divergence import forward_kl
 from adaswitch_lib.evaluation import examine
 from adaswitch_lib.generation import OffPolicy, generate
 from adaswitch_lib.losses import completion_logits
+from adaswitch_lib.models import eos_token_ids
 from adaswitch_lib.paths import results_dir
 from adaswitch_lib.presets import preset
 from adaswitch_lib.pretraining import train_on_data
@@ -89,7 +90,7 @@ def candidates() -> dict[str, tuple[int, ...]]:
         mask,
         max_new_tokens=task.max_new_tokens,
         row_seeds=range(TEXTS),
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=eos_token_ids(tokenizer, teacher),
         pad_token_id=tokenizer.pad_token_id,
         record_divergence=False,
     )

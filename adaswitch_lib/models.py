@@ -86,10 +86,11 @@ def check_shared_vocabulary(
     teacher_tokenizer: PreTrainedTokenizerBase,
     student_tokenizer: PreTrainedTokenizerBase,
 ) -> int:
-    """How many ids the two models share.
+    """How many ids the two models and their tokenizer share.
 
     Models of one family may share a tokenizer and yet score different numbers of ids (Qwen2.5: 151,936
-    and 152,064), since embeddings are padded. The ids shared are those that both score.
+    and 152,064), since embeddings are padded. The ids shared are those that the tokenizer knows: what lies behind them is in no
+    text, but would be sampled, and count in every sum.
 
     Raises:
         ValueError: if the tokenizers give ids different meanings, or a model does not score all of them.
@@ -105,7 +106,16 @@ def check_shared_vocabulary(
     needed = max(vocabularies[0].values()) + 1
     if shared < needed:
         raise ValueError(f"the tokenizer has ids up to {needed - 1}, but one of the models scores only {shared} ids.")
-    return shared
+    return needed
+
+
+def eos_token_ids(tokenizer: PreTrainedTokenizerBase, *models: PreTrainedModel) -> list[int]:
+    """Ids that end a text: the tokenizer's EOS, and those that the models were made to stop at, as a chat model's end of a turn."""
+    ids = {tokenizer.eos_token_id}
+    for model in models:
+        own = model.generation_config.eos_token_id
+        ids |= set(own) if isinstance(own, list) else {own}
+    return sorted(ids - {None})
 
 
 def num_scored_ids(model: PreTrainedModel) -> int:

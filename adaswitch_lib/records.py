@@ -81,7 +81,7 @@ def read_table(results: Path, name: str, runs: Sequence[str] | None = None) -> p
         raise FileNotFoundError(f"no {file}: make it with `python -m adaswitch_lib run --preset {results.name}`.")
     if file.suffix == ".parquet":
         return pd.read_parquet(file, filters=None if runs is None else [("run", "in", list(runs) or [""])])  # none has no name
-    table = pd.read_csv(file, keep_default_na=True)
+    table = pd.read_csv(file, dtype=dict.fromkeys(("run", "teacher", "commit"), str))  # hexadecimal, which may look like a number
     return table if runs is None else table[table.run.isin(runs)]
 
 
@@ -195,6 +195,7 @@ def _provenance(settings: dict[str, Any]) -> dict[str, Any]:
 def _commit() -> str | None:
     """The commit this package runs from, with a + if the package differs from it; None outside a checkout."""
     try:
+        _git("ls-files", "--error-unmatch", Path(__file__).name)  # it may be installed within somebody else's checkout
         commit = _git("describe", "--always", "--abbrev=12", "--exclude=*")
         return commit + "+" * bool(_git("status", "--porcelain", "--", "."))  # results grow while runs are made
     except (OSError, subprocess.CalledProcessError):

@@ -13,6 +13,7 @@ from adaswitch_lib.config import RunConfig
 from adaswitch_lib.evaluation import examine
 from adaswitch_lib.experiments import load_run_pair, start_folder, task_of
 from adaswitch_lib.generation import AdaSwitch, generate
+from adaswitch_lib.models import eos_token_ids
 from adaswitch_lib.paths import results_dir
 from adaswitch_lib.presets import PRESETS
 from adaswitch_lib.records import finished, read_table, write_table
@@ -71,7 +72,7 @@ def _hold_against_chance(name: str) -> None:
     file = results / "chance.csv"
     rules = {run.id: of.config(run.task, "adaswitch", run.seed).rule for run in runs}
     known = dict(pd.read_csv(file)[["run", "of"]].to_numpy()) if file.is_file() else {}
-    if known == {run: str(rule) for run, rule in rules.items()}:
+    if not runs or known == {run: str(rule) for run, rule in rules.items()}:
         return
     frames = []
     for run in runs:
@@ -104,7 +105,7 @@ def _write_for_other_tasks(config: RunConfig, names: Sequence[str], rows: int = 
                 mask.to(student.device),
                 max_new_tokens=task.max_new_tokens,
                 row_seeds=range(len(ids)),
-                eos_token_id=tokenizer.eos_token_id,
+                eos_token_id=eos_token_ids(tokenizer, teacher, student),
                 pad_token_id=tokenizer.pad_token_id,
             )
         frames.append(trace(rollout, tokenizer, 0, len(ids)).assign(task=task.name, of=of))

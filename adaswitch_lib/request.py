@@ -82,7 +82,7 @@ class Request:
             )
         length = int(self.prompt_mask.long().sum(-1).max()) + self.max_new_tokens
         for who, model in (("teacher", teacher), ("student", student)):
-            limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+            limit = _most_tokens(model)
             if limit is not None and length > limit:
                 raise ValueError(
                     f"prompt and completion may have {length} tokens together, but the {who} was made for {limit}: "
@@ -98,3 +98,14 @@ class Request:
         ids = torch.cat([self.prompt_ids[self.prompt_mask.bool()], self.eos_token_ids])
         if ids.min() < 0 or ids.max() >= vocab or not 0 <= self.pad_token_id < vocab:
             raise ValueError(f"ids of prompts, EOS and padding must lie in [0, {vocab}), the models' vocabulary.")
+
+
+def _most_tokens(model: PreTrainedModel) -> int | None:
+    """How many tokens a text may have. Rotary positions that are stretched once a text is long (longrope, dynamic) would score a long
+    text otherwise than they wrote it, token by token: such a model has only its first length."""
+    config = model.config.get_text_config()
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") in ("longrope", "dynamic"):
+        first = rope.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", None)
+        return first or config.max_position_embeddings
+    return getattr(config, "max_position_embeddings", None)

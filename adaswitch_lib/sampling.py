@@ -14,17 +14,14 @@ import torch
 from torch import Tensor
 
 
-def row_uniforms(row_seeds: Sequence[int], num_positions: int, num_writers: int = 2) -> Tensor:
-    """Uniforms in [0, 1), shape [batch pos writer], float64.
+def row_uniforms(row_seeds: Sequence[int], num_positions: int) -> Tensor:
+    """Uniforms in [0, 1), shape [batch pos writer], float64, for two writers.
 
     A row's values depend on its seed alone, and those of its first positions not on `num_positions`.
     The global random state is neither read nor changed.
     """
     generator = torch.Generator()
-    rows = [
-        torch.rand(num_positions, num_writers, dtype=torch.float64, generator=generator.manual_seed(int(seed)))
-        for seed in row_seeds
-    ]
+    rows = [torch.rand(num_positions, 2, dtype=torch.float64, generator=generator.manual_seed(int(seed))) for seed in row_seeds]
     return torch.stack(rows)
 
 

@@ -8,7 +8,7 @@ from functools import cache
 
 from rouge_score.rouge_scorer import RougeScorer
 
-_NUMBER = re.compile(r"(?:(?<![\d)])-)?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:/\d+)?")
+_NUMBER = re.compile(r"(?:(?<![\d)])-)?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:/\d+)?")
 
 
 def rouge_l(answer: str, references: Sequence[str]) -> float:
@@ -19,7 +19,7 @@ def rouge_l(answer: str, references: Sequence[str]) -> float:
 def final_number(text: str) -> float | None:
     """The number after "####" if there is one, else the last in the text; None without any.
 
-    "1,234" is 1234 and "1/4" is 0.25. A minus counts unless a number stands before it.
+    "1,234" is 1234, "3,4" ends in 4, and "1/4" is 0.25. A minus counts unless a number stands before it.
     """
     marked = text.rpartition("####")[2]
     numbers = _NUMBER.findall(marked)[:1] if "####" in text else _NUMBER.findall(text)

@@ -65,7 +65,13 @@ Judge = Callable[["Session", Block], Tensor]
 
 
 class NonFiniteLogits(ValueError):
-    """A model gives NaN or infinite logits: broken weights, or a training that has collapsed."""
+    """A model, `of`, gives NaN or infinite logits: broken weights, or a training that has collapsed."""
+
+    def __init__(self, of: Source, what: str):
+        self.of = of
+        super().__init__(
+            f"the {of.name.lower()} gives {what}. Check its weights, and load it in float32 or bfloat16 if it was loaded in float16."
+        )
 
 
 class Session:
@@ -80,12 +86,12 @@ class Session:
     def __init__(self, request: Request, divergence: str):
         self.request = request
         self.measure = divergence_function(divergence)
-        prompt_ids = request.prompt_ids.long()
+        prompt_ids = request.prompt_ids.long().masked_fill(request.prompt_mask == 0, request.pad_token_id)
         batch, self.prompt_width = prompt_ids.shape
         width = request.max_new_tokens + request.block_size
         self.models = {Source.STUDENT: request.student, Source.TEACHER: request.teacher}
         self.eos_token_ids = request.eos_token_ids
-        self.uniforms = row_uniforms(request.row_seeds, width).to(prompt_ids.device)
+        self.uniforms = row_uniforms(request.row_seeds, width).float().to(prompt_ids.device)  # MPS has no float64
         self.ids = torch.cat([prompt_ids, prompt_ids.new_zeros(batch, width)], dim=1)
         self.ids_mask = torch.cat([request.prompt_mask.long(), prompt_ids.new_ones(batch, width)], dim=1)
         self.length = prompt_ids.new_zeros(batch)
@@ -201,10 +207,7 @@ class Session:
         try:
             return sample(logits, self.uniforms[rows, positions, who], self.request.temperature)
         except FloatingPointError as error:
-            raise NonFiniteLogits(
-                f"the {who.name.lower()} gives NaN or infinite logits ({error}). Check its weights, and load it "
-                "in float32 or bfloat16 if it was loaded in float16."
-            ) from None
+            raise NonFiniteLogits(who, f"NaN or infinite logits ({error})") from None
 
     def _record(self, block: Block, writer: Source) -> None:
         at = (block.rows[:, None], block.positions)
@@ -214,10 +217,8 @@ class Session:
         if len(block.logits) == 2:
             divergence = self._measured(block.logits[Source.TEACHER], block.logits[Source.STUDENT])
             if (divergence.isnan() & block.real).any():
-                raise NonFiniteLogits(
-                    "the teacher or the student gives NaN logits. Check their weights, and load them in float32 "
-                    "or bfloat16 if they were loaded in float16."
-                )
+                fine = block.logits[Source.TEACHER][block.real].float().logsumexp(-1).isfinite().all()
+                raise NonFiniteLogits(Source.STUDENT if fine else Source.TEACHER, "NaN or infinite logits")
             self.divergence[at] = divergence
         if self.request.keep_teacher_logits:
             logits = block.logits[Source.TEACHER]

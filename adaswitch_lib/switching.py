@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -47,8 +48,8 @@ class SwitchRule:
         if not self.multiplier > 0:  # also catches NaN
             raise ValueError(f"multiplier (K) must be greater than 0, got {self.multiplier}. Use 3, or math.inf to never switch.")
         _check_window(self.window)
-        if self.min_history < 0:
-            raise ValueError(f"min_history must be 0 or more tokens, got {self.min_history}.")
+        if not (isinstance(self.min_history, Integral) and self.min_history >= 0):
+            raise ValueError(f"min_history must be a whole number of tokens, 0 or more, got {self.min_history}.")
         if not 0 <= self.floor < math.inf:
             raise ValueError(f"floor must be a finite number of nats, 0 or more, got {self.floor}.")
 
@@ -129,5 +130,5 @@ def _last(values: Tensor, window: int) -> Tensor:
 
 
 def _check_window(window: int) -> None:
-    if window < 1:
-        raise ValueError(f"window (L) must be 1 token or more, got {window}.")
+    if not (isinstance(window, Integral) and window >= 1):
+        raise ValueError(f"window (L) must be a whole number of tokens, 1 or more, got {window}.")

@@ -42,11 +42,11 @@ def by_seed(scores: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         yield task, scores[scores.task == task].pivot(index="seed", columns="method", values="value")
 
 
-def main_results(metrics: pd.DataFrame, references: pd.DataFrame | None = None, reference: str = "adaswitch") -> pd.DataFrame:
+def main_results(metrics: pd.DataFrame, references: pd.DataFrame | None = None) -> pd.DataFrame:
     """Table 1: test score of every method on every task, mean ± half of the 95 % interval over seeds.
 
     A star marks the best method of a task where it beats every other, paired by seed (Holm over the task); a dagger marks
-    methods that differ from `reference`, by Holm's correction over the whole table. A method with fewer seeds than others says so:
+    methods that differ from AdaSwitch, by Holm's correction over the whole table. A method with fewer seeds than others says so:
     its mean is of other students, and is not compared.
 
     Args:
@@ -54,8 +54,10 @@ def main_results(metrics: pd.DataFrame, references: pd.DataFrame | None = None, 
         references: of `records.reference_scores`: the teacher and the student before distillation, in rows of their own.
     """
     columns, scores = {}, final_scores(metrics)
-    differences = paired_differences(scores, reference)
-    differs = set(differences[differences.p_holm < 0.05][["task", "against"]].itertuples(index=False)) if len(differences) else set()
+    differences = paired_differences(scores)
+    differs = (
+        set(differences[differences.p_holm < 0.05][["task", "against"]].itertuples(index=False)) if len(differences) else set()
+    )
     if references is not None:
         references = references[references.metric == references.task.map(HEADLINE)]
     for task, wide in by_seed(scores):
@@ -79,8 +81,8 @@ def main_results(metrics: pd.DataFrame, references: pd.DataFrame | None = None, 
     return table.rename(index=lambda method: LOOKS[method][2]).rename_axis("method").fillna("–")
 
 
-def paired_differences(scores: pd.DataFrame, reference: str = "adaswitch", within: str | None = None) -> pd.DataFrame:
-    """`reference` minus every other method, paired by seed, with Holm's correction over all rows.
+def paired_differences(scores: pd.DataFrame, within: str | None = None) -> pd.DataFrame:
+    """AdaSwitch minus every other method, paired by seed, with Holm's correction over all rows.
 
     Args:
         scores: of `final_scores` or `early_scores`.
@@ -89,9 +91,9 @@ def paired_differences(scores: pd.DataFrame, reference: str = "adaswitch", withi
     lines = []
     for setting, some in scores.groupby(within) if within else [(None, scores)]:
         for task, wide in by_seed(some):
-            for method in (method for method in LOOKS if method in wide and method != reference and reference in wide):
-                both = wide[[reference, method]].dropna()
-                found = paired(both[reference], both[method])
+            for method in (name for name in LOOKS if name in wide and name != "adaswitch" and "adaswitch" in wide):
+                both = wide[["adaswitch", method]].dropna()
+                found = paired(both.adaswitch, both[method])
                 line = {"task": task, "against": method, **found._asdict()}
                 lines.append({within: setting} | line if within else line)
     table = pd.DataFrame(lines)
@@ -147,12 +149,12 @@ def pooled(table: pd.DataFrame, keys: Sequence, shares: Mapping[str, str]) -> pd
     return pd.DataFrame(found)
 
 
-def cost(switches: pd.DataFrame, of: str = "kd") -> pd.DataFrame:
-    """Table 2: median seconds a step of each method in the runs, and how many steps of `of` and of on-policy KD that is: the mean
+def cost(switches: pd.DataFrame) -> pd.DataFrame:
+    """Table 2: median seconds a step of each method in the runs, and how many steps of KD and of on-policy KD that is: the mean
     over the seeds that both have of the ratio of their medians."""
     by_seed = switches.groupby(["seed", "method", "trained_on"]).step_seconds.median().unstack("seed")
     parts = {"seconds": switches.groupby(["method", "trained_on"]).step_seconds.median()}
-    for name in (of, "onpolicy"):
+    for name in ("kd", "onpolicy"):
         if name in by_seed.index:
             parts[f"of {name}"] = by_seed.div(by_seed.loc[name], level="trained_on").mean(axis=1)
     table = pd.concat([part.unstack().add_prefix(f"{what}, ") for what, part in parts.items()], axis=1)

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adaswitch_lib.generation import OnPolicy, Policy, generate
 from adaswitch_lib.losses import completion_logits, distillation_loss
+from adaswitch_lib.models import eos_token_ids
 from adaswitch_lib.rollout import Rollout
 from adaswitch_lib.switching import SwitchRule, first_switch
 from adaswitch_lib.tasks.task import Task
@@ -49,7 +50,7 @@ def look_at_texts(
         "max_new_tokens": task.max_new_tokens,
         "row_seeds": range(len(rows)),
         "temperature": temperature,
-        "eos_token_id": tokenizer.eos_token_id,
+        "eos_token_id": eos_token_ids(tokenizer, teacher, student),
         "pad_token_id": tokenizer.pad_token_id,
     }
     own = generate(OnPolicy(), teacher, student, data.prompt_ids, data.prompt_mask, **settings)

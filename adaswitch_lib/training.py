@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, Trai
 from adaswitch_lib.generation import OnPolicy, generate
 from adaswitch_lib.losses import completion_logits, distillation_loss, nll_loss
 from adaswitch_lib.methods import Method
+from adaswitch_lib.models import eos_token_ids
 from adaswitch_lib.rollout import Rollout, Source
 from adaswitch_lib.tasks import encode_prompts
 
@@ -68,8 +69,8 @@ class DistillationTrainer(Trainer):
         teacher: needed by every method but SFT; None for SFT.
         method: see `METHODS`.
         args: a `DistillationConfig`.
-        train_dataset: rows with `prompt_ids` and `completion_ids`, see `encode_rows`.
-        tokenizer: gives the EOS and padding ids.
+        train_dataset: rows with `prompt_ids`, `completion_ids` and `place`, as `encode_rows` makes them.
+        tokenizer: gives the EOS and padding ids; where the models were made to stop at others, too, those count as well.
         examine: what evaluation does: from the student to metric -> value.
     """
 
@@ -139,7 +140,7 @@ class DistillationTrainer(Trainer):
                 max_new_tokens=self.args.max_new_tokens,
                 row_seeds=[seeds[i] for i in by_policy],
                 temperature=self.args.sampling_temperature,
-                eos_token_id=self.processing_class.eos_token_id,
+                eos_token_id=eos_token_ids(self.processing_class, self.teacher, self.accelerator.unwrap_model(self.model)),
                 pad_token_id=self.processing_class.pad_token_id,
                 block_size=self.args.block_size,
                 record_divergence=False,
@@ -265,12 +266,12 @@ def _sums(rollout: Rollout) -> Tensor:
             measured.sum(),
             divergence[measured].sum(),
         ]
-    ).double()
+    )
 
 
 def _means(sums: Tensor) -> dict[str, float]:
     """Of a batch. NaN where there is nothing to average."""
-    rows, tokens, by_teacher, switched, positions, measured, divergence = sums.unbind()
+    rows, tokens, by_teacher, switched, positions, measured, divergence = sums.cpu().double().unbind()
     return {
         "switch_rate": float(switched / rows),
         "switch_position": float(positions / switched),

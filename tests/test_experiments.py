@@ -3,10 +3,12 @@
 import gc
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import psutil
@@ -18,6 +20,8 @@ from adaswitch_lib import PRESETS, DistillationTrainer, experiments, records, ru
 from adaswitch_lib.__main__ import main
 from adaswitch_lib.paths import results_dir
 from adaswitch_lib.presets import preset
+from adaswitch_lib.rollout import Source
+from adaswitch_lib.session import NonFiniteLogits
 from adaswitch_lib.switching import SwitchRule
 from adaswitch_lib.teachers import load_teacher
 
@@ -152,6 +156,56 @@ def test_a_collapsed_student_is_counted_and_a_failed_run_is_named(results, monke
     assert scores.tolist() == [0.0]
 
 
+def test_a_collapse_that_an_examination_finds_counts_from_there_on(results, monkeypatch):
+    """SFT's student writes only there; the trainer counts the step before it examines."""
+    config = replace(SMOKE.config("micro_dialog", "sft", 0), traced_rows=0)
+    examined, examine = [], experiments.examine
+
+    def broken(*arguments):
+        examined.append(1)
+        if len(examined) > 1:
+            raise NonFiniteLogits(Source.STUDENT, "NaN logits")
+        return examine(*arguments)
+
+    monkeypatch.setattr(experiments, "examine", broken)
+    assert run(config)
+    steps = tables(results)["metrics"].query("split == 'validation' and metric == 'all_facts'").set_index("step").value
+    assert steps.index.tolist() == list(range(0, config.steps + 1, config.eval_every)) and (steps.iloc[1:] == 0).all()
+    assert tables(results)["runs"].collapsed.all() and len(examined) == 2
+
+
+def test_a_broken_teacher_is_no_collapsed_student(results, monkeypatch):
+    def broken(*arguments):
+        raise NonFiniteLogits(Source.TEACHER, "NaN logits")
+
+    monkeypatch.setattr(experiments, "train_or_resume", broken)
+    with pytest.raises(NonFiniteLogits, match="the teacher gives NaN logits. Check its weights"):
+        run(SMOKE.config("micro_dialog", "kd", 0))
+    assert not records.finished(results)
+
+
+def test_a_run_needs_no_preset_of_its_name(results):
+    config = replace(SMOKE.config("micro_dialog", "sft", 0), preset="mine")
+    assert run(config) and config.id in records.finished(results_dir("mine"))
+
+
+def test_hexadecimal_names_stay_as_they_are(tmp_path):
+    records.write_table(pd.DataFrame({"run": ["a"], "teacher": ["01234567"], "commit": ["5e1234567890"]}), tmp_path / "runs.csv")
+    read = records.read_table(tmp_path, "runs")
+    assert read.teacher.tolist() == ["01234567"] and read.commit.tolist() == ["5e1234567890"]
+
+
+def test_the_commit_is_that_of_a_checkout_that_has_the_package(tmp_path):
+    """And not that of one which the package was merely installed in."""
+    shutil.copytree(Path(records.__file__).parent, tmp_path / "lib" / "adaswitch_lib", ignore=shutil.ignore_patterns("__pycache__"))
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path)]
+    for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "theirs"]):
+        subprocess.run([*git, *command], check=True)
+    ask = [sys.executable, "-c", "from adaswitch_lib.records import COMMIT; print(COMMIT)"]
+    out = subprocess.run(ask, cwd=tmp_path / "lib", capture_output=True, text=True, check=True).stdout
+    assert out == "None\n"
+
+
 def test_configs_differ_in_id_wherever_they_differ():
     config = PRESETS["micro"].config("micro_gsm", "kd", 0)
     assert config.id.startswith("micro_gsm-kd-s0-")
@@ -183,6 +237,8 @@ def test_the_loss_and_the_divergence_of_the_switch_are_set_apart():
         ("status --preset smoke --task gsm", "unknown task 'gsm': use one of micro_gsm, micro_dialog, micro_gsm_plus"),
         ("run --preset smoke --seed x", "seeds are whole numbers or all, got x"),
         ("teachers --task gsm", "no teacher for 'gsm'"),
+        ("status --preset smollm2 --study seeds --method adaswich", "unknown method 'adaswich'"),
+        ("status --preset smollm2 --study seeds --method skd", "smollm2 has no such runs in seeds"),
     ],
 )
 def test_commands_say_what_is_wrong_in_one_line(command, message, capsys, results):

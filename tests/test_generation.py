@@ -307,6 +307,11 @@ def test_random_switch_loses_no_position_and_moves_some(pair, prompts, first_see
     assert alone.switch_index[0] == found.switch_index[0]
 
 
+def test_a_fixed_share_that_is_whole_is_not_rounded_away(pair, prompts):
+    fixed = write(FixedSwitch(0.29), pair, prompts, max_new_tokens=100, eos_token_id=[0])
+    assert set(fixed.switch_index.tolist()) - {-1} == {29}
+
+
 def test_fixed_switch_at_the_ends_is_off_policy_and_on_policy(pair, prompts):
     assert same_text(write(FixedSwitch(0.0), pair, prompts), write(OffPolicy(), pair, prompts))
     assert same_text(write(FixedSwitch(1.0), pair, prompts), write(OnPolicy(), pair, prompts))
@@ -333,6 +338,27 @@ def test_padding_does_not_count_towards_the_longest_text_a_model_was_made_for(pa
     limit = pair.teacher.config.max_position_embeddings
     padded = [torch.nn.functional.pad(tensor, (limit - 20, 0)) for tensor in prompts]
     assert same_text(write(OnPolicy(), pair, prompts, max_new_tokens=14), write(OnPolicy(), pair, padded, max_new_tokens=14))
+
+
+@pytest.mark.parametrize(
+    "policy", [AdaSwitch(SwitchRule(multiplier=1.2, min_history=1)), SpeculativeKD(top_k=2)], ids=["ada", "skd"]
+)
+def test_texts_may_fill_a_table_of_positions_to_its_end(policy):
+    """Rows that are ahead of others draft beyond the last token allowed."""
+    whole = load_pair("tiny", architecture="gpt2")
+    for model in whole[:2]:
+        model.config.eos_token_id = None
+        model.transformer.wpe = torch.nn.Embedding.from_pretrained(model.transformer.wpe.weight[:32].detach())
+        model.config.n_positions = 32
+    prompts = torch.tensor([[4, 5, 6, 7]] * 8), torch.ones(8, 4, dtype=torch.long)
+    by_block = [write(policy, whole, prompts, max_new_tokens=28, eos_token_id=0, block_size=size) for size in (1, 8)]
+    assert int(by_block[0].completion_mask.sum(-1).max()) == 28 and same_text(*by_block)
+
+
+def test_what_stands_in_the_padding_of_prompts_is_not_read(pair, prompts):
+    ids, mask = prompts
+    assert not mask.all()
+    assert same_text(write(AdaSwitch(), pair, (ids.masked_fill(mask == 0, -100), mask)), write(AdaSwitch(), pair, prompts))
 
 
 def test_prompts_of_any_integer_type_write_the_same(pair, prompts):

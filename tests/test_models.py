@@ -6,7 +6,7 @@ from helpers import same_text, write
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from adaswitch_lib import AdaSwitch, Pair, SwitchRule, check_shared_vocabulary, load_pair
-from adaswitch_lib.models import SMOLLM2_DROP_ORDER, TINY_ARCHITECTURES, num_scored_ids, with_layers
+from adaswitch_lib.models import SMOLLM2_DROP_ORDER, TINY_ARCHITECTURES, eos_token_ids, num_scored_ids, with_layers
 from adaswitch_lib.tasks import encode_prompts, sample_prompts
 
 IDS = torch.tensor([[5, 6, 7, 8]])
@@ -37,12 +37,20 @@ def test_unequal_widths_under_one_tokenizer_are_compared_on_the_shared_ids(archi
         model.resize_token_embeddings(size + extra, mean_resizing=False)
         model.save_pretrained(tmp_path / who)
         pair.tokenizer.save_pretrained(tmp_path / who)
-        expected[who] = logits(model)[..., : size + 8]
+        expected[who] = logits(model)[..., :size]  # no text has an id that the tokenizer does not know
     loaded = load_pair(tmp_path / "teacher", tmp_path / "student")
     for who in expected:
-        assert num_scored_ids(getattr(loaded, who)) == size + 8
+        assert num_scored_ids(getattr(loaded, who)) == size
         torch.testing.assert_close(logits(getattr(loaded, who)), expected[who])
     assert write(AdaSwitch(), loaded, (IDS, torch.ones_like(IDS))).completion_mask.any()
+
+
+def test_a_text_ends_at_the_tokenizers_eos_and_where_its_models_stop():
+    pair = load_pair("tiny")
+    assert eos_token_ids(pair.tokenizer, *pair[:2]) == [pair.tokenizer.eos_token_id]
+    pair.teacher.generation_config.eos_token_id = [7, 9]  # as of a chat model whose turns have an end of their own
+    pair.student.generation_config.eos_token_id = None
+    assert eos_token_ids(pair.tokenizer, *pair[:2]) == [2, 7, 9]
 
 
 def test_different_tokenizers_are_one_clear_error(pair):

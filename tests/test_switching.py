@@ -173,8 +173,8 @@ def test_a_row_of_padding_never_switches():
         ({"multiplier": 0.0}, r"multiplier \(K\) must be greater than 0, got 0\.0"),
         ({"multiplier": -1.0}, r"multiplier \(K\) must be greater than 0, got -1\.0"),
         ({"multiplier": math.nan}, r"multiplier \(K\) must be greater than 0, got nan"),
-        ({"window": 0}, r"window \(L\) must be 1 token or more, got 0"),
-        ({"min_history": -1}, r"min_history must be 0 or more tokens, got -1"),
+        ({"window": 0}, r"window \(L\) must be a whole number of tokens, 1 or more, got 0"),
+        ({"min_history": -1}, r"min_history must be a whole number of tokens, 0 or more, got -1"),
         ({"floor": -0.1}, r"floor must be a finite number of nats, 0 or more, got -0\.1"),
         ({"floor": INF}, r"floor must be a finite number of nats, 0 or more, got inf"),
         ({"floor": math.nan}, r"floor must be a finite number of nats, 0 or more, got nan"),
@@ -186,5 +186,5 @@ def test_a_rule_out_of_range_is_refused(arguments, message):
 
 
 def test_a_window_out_of_range_is_refused():
-    with pytest.raises(ValueError, match=r"window \(L\) must be 1 token or more, got 0"):
+    with pytest.raises(ValueError, match=r"window \(L\) must be a whole number of tokens, 1 or more, got 0"):
         moving_average(FIVE, window=0)

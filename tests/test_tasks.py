@@ -42,6 +42,8 @@ def test_prompts_are_padded_on_the_left(pair):
     [
         ("She has 48/2 = 24.\n#### 72", 72.0),
         ("#### 1,234", 1234.0),
+        ("he chose 3,4", 4.0),
+        ("12,345,678 in all", 12345678.0),
         ("the answer is 1,234.50 dollars", 1234.5),
         ("It is -3.", -3.0),
         ("2 and then 5.", 5.0),

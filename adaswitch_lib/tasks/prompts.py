@@ -38,7 +38,13 @@ def sample_prompts(kind: str) -> list[str]:
 
 
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Ids and mask of the prompts, padded on the left, shape [batch prompt]; through the chat template where there is one."""
+    """Ids and mask of the prompts, padded on the left, shape [batch prompt]; through the chat template where there is one.
+
+    Raises:
+        TypeError: for a single text.
+    """
+    if isinstance(prompts, str):
+        raise TypeError("prompts must be a list of texts, got one text: put it into a list.")
     encoded = _encode(tokenizer, prompts, padding=True, padding_side="left", return_tensors="pt")
     return encoded["input_ids"], encoded["attention_mask"]
 
