@@ -28,8 +28,8 @@ CLAIMS = {
     "F": ("with the floor that validation chose, C4 holds as well", "ours"),
     "Q": ("left open: AdaSwitch beats other switch positions, a fixed share, no suffix, and the teacher's text alone", "ours"),
 }
-"""What is claimed, and where: T stated by the paper, S stated by others of it. Four are ours: B and B2 ask what our floor does to C1 and
-Q (the bare ratio is the rule with no floor), F what it does to C4, and Q whether it is the adaptive switch that helps."""
+"""What is claimed, and where: T stated by the paper, S stated by others of it. Four are ours: B and B2 ask what our floor does to
+C1 and Q (the bare ratio is the rule with no floor), F what it does to C4, and Q whether it is the adaptive switch that helps."""
 
 BASELINES = ("sft", "seqkd", "kd", "onpolicy", "skd")
 CONTROLS = ("random", "fixed", "stop", "offpolicy")
@@ -137,7 +137,8 @@ def save(results: Path) -> pd.DataFrame:
         "Positive values speak for the claim. A ratio of seconds holds where its interval lies within the range that is\n"
         "claimed, and fails where it lies outside; seconds are those of `make bench`, where methods take turns, n of them. C3 is\n"
         "measured with rules that AdaSwitch has on both tasks, and can be judged only where it is sure which task is harder, by\n"
-        "AdaSwitch's scores; C4 by the bare ratio, as the formula stands, that is without a floor; B and F where validation chose one. A rate is at its ceiling where 99 % of the rows switch, first and last. The divergence at\n"
+        "AdaSwitch's scores; C4 by the bare ratio, as the formula stands, that is without a floor; B and F where validation chose\n"
+        "one. A rate is at its ceiling where 99 % of the rows switch, first and last. The divergence at\n"
         "the switch is a mean over the rows that switch. Early (C5) is the first half of the steps, which is our choice.",
         markdown(words),
         _told_runs(results),
@@ -176,8 +177,8 @@ def _under_other_distances(scores: pd.DataFrame) -> Iterator[Finding]:
 
 
 def _harder_tasks_switch_more(metrics: pd.DataFrame, switches: pd.DataFrame) -> Iterator[Finding]:
-    """The harder of two tasks is the one that AdaSwitch solves less of at the end: how much less, and a line for each rule that both
-    have. Where the former is not sure, the rates decide nothing."""
+    """The harder of two tasks is the one that AdaSwitch solves less of at the end: how much less, and a line for each rule that
+    both have. Where the former is not sure, the rates decide nothing."""
     scores = (
         final_scores(metrics)
         .query("method == 'adaswitch' and task == trained_on")

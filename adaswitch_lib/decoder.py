@@ -127,8 +127,8 @@ class _Layer(DynamicLayer):
 
 
 def check_can_be_cut(model: PreTrainedModel) -> None:
-    """Raise ValueError for a model whose memory of the past is not keys and values alone (Mamba, RWKV, linear attention), or that has
-    none."""
+    """Raise ValueError for a model whose memory of the past is not keys and values alone (Mamba, RWKV, linear attention), or that
+    has none."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model  # of a peft model
     if "past_key_values" not in inspect.signature(base.forward).parameters:
         raise ValueError(f"{type(base).__name__} has no key-value cache, which generate needs: choose a model that has one.")

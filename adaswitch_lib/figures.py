@@ -165,8 +165,8 @@ def around_the_switch(traces: pd.DataFrame, ax: Axes, reach: int = 8, least: int
 
 
 def each_seed(table: pd.DataFrame, ax: Axes, y: str = "value") -> Axes:
-    """Figure 5, below: a grey line a seed, over the methods that were run with it, and a mark at each method's mean. Seeds differ by
-    their starts: compare methods along a line.
+    """Figure 5, below: a grey line a seed, over the methods that were run with it, and a mark at each method's mean. Seeds differ
+    by their starts: compare methods along a line.
 
     Args:
         table: columns method, seed and `y`.
@@ -230,8 +230,8 @@ def by_setting(table: pd.DataFrame, ax: Axes, x: str, y: str = "value", interval
 
 
 def scores_and_leads(scores: pd.DataFrame, setting: str, label: str = "") -> Axes:
-    """Figure 3: scores by a setting that has names, a row of panels a task. Left: a dot a seed, and their means; right: AdaSwitch minus
-    each method, paired by seed, with 95 % intervals. The first panel is returned.
+    """Figure 3: scores by a setting that has names, a row of panels a task. Left: a dot a seed, and their means; right: AdaSwitch
+    minus each method, paired by seed, with 95 % intervals. The first panel is returned.
 
     Args:
         scores: of `tables.final_scores`, with the column `setting`.
@@ -262,19 +262,10 @@ def heatmap(table: pd.DataFrame, ax: Axes, x: str, y: str, value: str = "value")
         return ax
     with plt.style.context(STYLE):
         ax.set_facecolor("0.9")
-        names = [[f"{name:g}" for name in some] for some in (cells.columns, cells.index)]
-        seaborn.heatmap(
-            cells,
-            ax=ax,
-            vmin=0,
-            vmax=1,
-            cmap="cividis",
-            annot=True,
-            fmt=".3f",
-            cbar=False,
-            xticklabels=names[0],
-            yticklabels=names[1],
-        )
+        labels = {
+            f"{axis}ticklabels": [f"{name:g}" for name in names] for axis, names in (("x", cells.columns), ("y", cells.index))
+        }
+        seaborn.heatmap(cells, ax=ax, vmin=0, vmax=1, cmap="cividis", annot=True, fmt=".3f", cbar=False, **labels)
         ax.invert_yaxis()
         ax.tick_params(length=0, labelrotation=0)
     return ax

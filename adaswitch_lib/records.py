@@ -111,8 +111,8 @@ def with_settings(results: Path, name: str, *studies: str) -> pd.DataFrame:
 
 
 def with_rules(results: Path, name: str) -> pd.DataFrame:
-    """A table of AdaSwitch's runs in the grid and in the study of floors (variant "floors.0.0" and others), with the columns rule.* of
-    their runs beside those of `with_settings`."""
+    """A table of AdaSwitch's runs in the grid and in the study of floors (variant "floors.0.0" and others), with the columns rule.*
+    of their runs beside those of `with_settings`."""
     rules = read_table(results, "runs").filter(regex=r"^run$|^rule\.")
     grid = with_settings(results, name).merge(rules, on="run").assign(variant="")
     both = pd.concat([grid, with_settings(results, name, "floors").query("variant != ''")])

@@ -101,8 +101,8 @@ class Request:
 
 
 def _most_tokens(model: PreTrainedModel) -> int | None:
-    """How many tokens a text may have. Rotary positions that are stretched once a text is long (longrope, dynamic) would score a long
-    text otherwise than they wrote it, token by token: such a model has only its first length."""
+    """How many tokens a text may have. Rotary positions that are stretched once a text is long (longrope, dynamic) would score a
+    long text otherwise than they wrote it, token by token: such a model has only its first length."""
     config = model.config.get_text_config()
     rope = getattr(config, "rope_parameters", None) or {}
     if rope.get("rope_type") in ("longrope", "dynamic"):

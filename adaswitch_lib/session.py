@@ -70,7 +70,7 @@ class NonFiniteLogits(ValueError):
     def __init__(self, of: Source, what: str):
         self.of = of
         super().__init__(
-            f"the {of.name.lower()} gives {what}. Check its weights, and load it in float32 or bfloat16 if it was loaded in float16."
+            f"the {of.name.lower()} gives {what}. Check its weights, and load it in float32 or bfloat16 if it is in float16."
         )
 
 
