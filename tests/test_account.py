@@ -55,9 +55,15 @@ def caught() -> str:
     for task in first.index:
         for ours, prefix in (("", ""), (", dealt", "dealt_")):
             lines[f"{LOOKS[task][2]}{ours}"] = [
-                f"{first.loc[task, prefix + name]:.0%}" for name in ("switch_at", "switch_after", "caught")
+                f"{share:.0%}"
+                for share in (
+                    first.loc[task, prefix + "switch_at"],
+                    first.loc[task, prefix + "switch_after"],
+                    1 - first.loc[task, prefix + "switch_at"] - first.loc[task, prefix + "switch_after"],
+                    first.loc[task, prefix + "caught"],
+                )
             ]
-    what = ["trips at the first wrong word", "trips after it", "of texts that go wrong, trips in time"]
+    what = ["trips at the first wrong word", "trips after it", "trips before any", "of texts that go wrong, trips in time"]
     return tables.markdown(pd.DataFrame(lines, index=pd.Index(what, name="the rule")))
 
 

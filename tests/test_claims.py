@@ -63,7 +63,7 @@ def timed(folder, noise=0.0):
 
 
 def test_verdicts_follow_the_intervals(tmp_path):
-    frame = claims.table(made(tmp_path, SEEDS)).set_index(["claim", "task", "what"])
+    frame = claims.table(made(tmp_path, SEEDS)).set_index(["claim", "task", "what"]).sort_index()
     verdict = frame.verdict.unstack("task")["micro GSM"].dropna()
     assert verdict["C1", "AdaSwitch − KD, accuracy"] == "holds"
     assert verdict["C1", "AdaSwitch − SKD, accuracy"] == "fails"

@@ -12,7 +12,7 @@ from adaswitch_lib.__main__ import main
 from adaswitch_lib.records import read_table, reference_scores, with_settings
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+README, BENCHMARKS, ACCOUNT = ((ROOT / folder / "README.md").read_text() for folder in ("", "benchmarks", "results"))
 
 
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -41,7 +41,7 @@ def test_every_command_is_a_target_and_every_file_exists():
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     commands = set(re.findall(r"\bmake ([a-z]+)", README))
     assert commands and commands <= set(targets)
-    for file in (ROOT / "README.md", ROOT / "results" / "README.md"):
+    for file in (ROOT / "README.md", ROOT / "results" / "README.md", ROOT / "benchmarks" / "README.md"):
         links = [link for link in re.findall(r"\]\(([^)]+)\)", file.read_text()) if not link.startswith("http")]
         assert links and all((file.parent / link).exists() for link in links)
 
@@ -76,31 +76,35 @@ def test_the_results_are_those_of_the_reference_run():
     """Tables here and beside the results are what the runs in `results/micro` say."""
     results = ROOT / "results" / "micro"
     table = tables.markdown(tables.main_results(with_settings(results, "metrics"), reference_scores(results)))
-    verdicts = tables.markdown(claims.verdicts(claims.table(results)))
-    assert table in README and verdicts in README
+    verdicts = claims.verdicts(claims.table(results))
+    assert table in README and tables.markdown(verdicts[verdicts.source != "ours"]) in README
     assert table in (results / "tables" / "table_1.md").read_text().replace("**", "")
-    assert verdicts in (results / "claims.md").read_text()
+    assert tables.markdown(verdicts) in (results / "claims.md").read_text()
 
 
 def test_the_results_of_the_real_llm_are_those_of_its_runs():
     results = ROOT / "results" / "smollm2"
     metrics, references = with_settings(results, "metrics"), reference_scores(results)
-    table = tables.markdown(tables.main_results(metrics, references))
+    all_methods = tables.main_results(metrics, references)
+    table = tables.markdown(all_methods)
     found = tables.paired_differences(tables.final_scores(metrics)).set_index("against").loc["onpolicy"]
     interval = f"{found['mean']:.3f} [{found.low:.3f}, {found.high:.3f}]".replace("-", "−")
     teacher = f"{references.value[references.method == 'teacher'].item():.3f}"
     bench = pd.read_csv(ROOT / "results" / "bench" / "training_smollm2.csv").set_index("method").seconds
-    account = (ROOT / "results" / "README.md").read_text()
     assert table in (results / "tables" / "table_1.md").read_text()
-    for text in (README, account):
-        assert table in text and interval in text and f"has {teacher}" in text
+    seeds = metrics.groupby("method").seed.nunique()
+    whole = tables.main_results(metrics[metrics.method.isin(seeds[seeds == 3].index)], references)
+    columns = {"seed 0": tables.main_results(metrics[metrics.seed == 0]), "three seeds": whole}
+    shown = pd.concat({name: column.squeeze() for name, column in columns.items()}, axis=1).reindex(all_methods.index)
+    for text in (README, ACCOUNT):
+        assert tables.markdown(shown.rename_axis("method").fillna("–")) in text and interval in text and f"has {teacher}" in text
     for other, label in {"kd": "KD", "onpolicy": "on-policy KD", "skd": "SKD"}.items():
-        assert f"{bench['adaswitch'] / bench[other]:.2f} times one of {label}" in account
+        assert f"{bench['adaswitch'] / bench[other]:.2f} times one of {label}" in ACCOUNT
     wide = with_settings(results, "items").pivot_table("rouge_l", "seed", "method")
     leads = [f"{lead:.3f}" for lead in (wide.adaswitch - wide.onpolicy).dropna()]
-    assert f"by {leads[0]}, {leads[1]} and {leads[2]}" in account
+    assert f"by {leads[0]}, {leads[1]} and {leads[2]}" in ACCOUNT
     early = claims.table(results).set_index("what").loc["AdaSwitch − On-policy KD, mean validation score of the first half"]
-    assert f"{early['mean']:.3f} [−{-early.low:.3f}, {early.high:.3f}]" in account
+    assert f"{early['mean']:.3f} [−{-early.low:.3f}, {early.high:.3f}]" in ACCOUNT
 
 
 def test_the_ratios_are_those_that_were_measured():
@@ -108,18 +112,27 @@ def test_the_ratios_are_those_that_were_measured():
     for what, wanted, ours, theirs in zip(
         micro["what"], micro["wanted"], micro["times faster"], smollm2["times faster"], strict=True
     ):
-        assert f"| {what} | {wanted} | {ours} | {theirs} |" in README
+        assert f"| {what} | {wanted} | {ours} | {theirs} |" in BENCHMARKS
+    assert (
+        f"{micro.set_index('what').loc['AdaSwitch against the naive loop', 'times faster']} times as fast as a naive loop" in README
+    )
     training = pd.read_csv(ROOT / "results" / "bench" / "training_micro.csv").set_index(["task", "method"])
-    told = re.findall(r"^\| ([\w, ]+) ((?:\| [\d.]+ ){4})\|$", README.split("Seconds of a training step")[1], re.MULTILINE)
+    told = re.findall(r"^\| ([\w, ]+) ((?:\| [\d.]+ ){4})\|$", BENCHMARKS, re.MULTILINE)
     assert len(told) == 7
     for method, numbers in told:
         cells = [
             training.loc[(task, method), name] for task in ("micro_gsm", "micro_dialog") for name in ("seconds", "of onpolicy")
         ]
         assert numbers == "".join(f"| {value:.2f} " for value in cells), method
-    ratios = [training.loc[(task, "adaswitch"), "of kd"] for task in ("micro_gsm", "micro_dialog")]
-    assert "it is {:.1f} and {:.1f} times KD".format(*ratios) in README
+    ours = training.seconds.unstack("method").loc[["micro_gsm", "micro_dialog"]]
+    for other in ("onpolicy", "skd"):
+        assert "{:.2f} and {:.2f} times one of".format(*(ours.adaswitch / ours[other])) in README.replace("\n", " ")
+    found = claims.table(ROOT / "results" / "micro").set_index(["what", "task"]).loc["seconds a step, AdaSwitch / KD (1.2 to 1.4)"]
+    for task in ("micro GSM", "micro dialogues"):
+        line = found.loc[task]
+        for text in (README, BENCHMARKS, ACCOUNT):
+            assert f"{line['mean']:.2f} [{line.low:.2f}, {line.high:.2f}]" in text
     loss = pd.read_csv(ROOT / "results" / "bench" / "loss.csv").set_index(["dtype", "loss"])
     for column in ("seconds", "peak_mb"):
         for dtype in ("float32", "bfloat16"):
-            assert f"{loss.loc[(dtype, 'chunked'), column] / loss.loc[(dtype, 'plain'), column]:.2f}" in README
+            assert f"{loss.loc[(dtype, 'chunked'), column] / loss.loc[(dtype, 'plain'), column]:.2f}" in BENCHMARKS
