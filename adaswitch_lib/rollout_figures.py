@@ -5,6 +5,7 @@ They take the per-token table of `Rollout.to_frame` (columns pos, token, source,
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
@@ -19,18 +20,24 @@ _LINE = 118
 """Characters in a line of figure 1, at the text width of a paper."""
 
 
-def writers(traces: Mapping[str, pd.DataFrame], ax: Axes | None = None, max_lines: int = 2, limit: int | None = None) -> Axes:
+def writers(
+    traces: Mapping[str, pd.DataFrame], ax: Axes | None = None, max_lines: int = 2, limit: int | None = None, prompt: str = ""
+) -> Axes:
     """Figure 1: who wrote each token of one completion under each policy.
 
     Args:
         traces: name of the policy -> per-token table of one example.
         max_lines: lines of text a policy gets; longer completions are cut, which an ellipsis says.
         limit: tokens that a completion could have; of those that have as many it is said that they stop there.
+        prompt: what they complete; written above them, and cut after four lines.
     """
+    asked = textwrap.wrap(" ".join(prompt.split()), _LINE, max_lines=4, placeholder=" …")
     with plt.style.context(STYLE):
         if ax is None:
-            _, ax = plt.subplots(figsize=(7.0, 0.30 + 0.30 * max_lines * len(traces)))
-        y = 0.0
+            _, ax = plt.subplots(figsize=(7.0, 0.30 + 0.14 * len(asked) + 0.30 * max_lines * len(traces)))
+        for i, line in enumerate(asked):
+            ax.text(0, 0.8 * i, line.replace("$", r"\$"), fontsize=6.5, family="DejaVu Sans Mono", color="0.35", va="center")
+        y = 0.8 * len(asked) + 0.7 if asked else 0.0
         for name, trace in traces.items():
             ax.text(0, y, name, fontsize=7, fontweight="bold", va="center")
             ax.text(_LINE, y, _share(trace, limit), fontsize=6, color="0.35", va="center", ha="right")

@@ -49,7 +49,10 @@ def test_figures_take_tokens_that_look_like_markup(traces):
     odd = traces["AdaSwitch"].assign(token="$x_{")
     ax = rollout_figures.switch_trace(odd)
     ax.figure.canvas.draw()
-    rollout_figures.writers({"odd": odd}).figure.canvas.draw()
+    ax = rollout_figures.writers({"odd": odd}, prompt="What costs $5 or $6,\nif not $7? " * 40)
+    ax.figure.canvas.draw()
+    asked = [text.get_text() for text in ax.texts[:4]]
+    assert asked[0].startswith(r"What costs \$5 or \$6, if not") and asked[3].endswith(" …") and "odd" in ax.texts[4].get_text()
     assert "&lt;b&gt;" in coloured_tokens(odd.assign(token="<b>")).data
 
 
