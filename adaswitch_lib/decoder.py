@@ -129,15 +129,15 @@ class _Layer(DynamicLayer):
 def check_can_be_cut(model: PreTrainedModel) -> None:
     """Raise ValueError for a model whose memory of the past is not keys and values alone (Mamba, RWKV, linear attention), or that
     has none."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model  # of a peft model
-    if "past_key_values" not in inspect.signature(base.forward).parameters:
-        raise ValueError(f"{type(base).__name__} has no key-value cache, which generate needs: choose a model that has one.")
     layers = DynamicCache(config=model.config).layers
     if getattr(model, "_is_stateful", False) or any(hasattr(layer, "update_recurrent_state") for layer in layers):
         raise ValueError(
             f"{type(model).__name__} keeps a recurrent state, which cannot be cut back to an earlier token. "
             "generate works with attention-only models (Llama, Qwen, Gemma, GPT-2, GPT-NeoX, Mistral, …)."
         )
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model  # of a peft model
+    if "past_key_values" not in inspect.signature(base.forward).parameters:
+        raise ValueError(f"{type(base).__name__} has no key-value cache, which generate needs: choose a model that has one.")
 
 
 def _enlarged(old: Tensor | None, like: Tensor, length: int, capacity: int) -> Tensor:
