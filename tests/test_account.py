@@ -67,6 +67,19 @@ def caught() -> str:
     return tables.markdown(pd.DataFrame(lines, index=pd.Index(what, name="the rule")))
 
 
+def controls() -> str:
+    texts, ends = read("texts"), read("controls")
+    texts = texts[texts.against.isin(["onpolicy", "skd", "random", "fixed"])]
+    skd = tables.paired_differences(tables.final_scores(with_settings(RESULTS, "metrics"))).query("against == 'skd'")
+    parts = {"texts": texts, "students": pd.concat([ends, skd])}
+    cells = {
+        f"{LOOKS[task][2]}: {name}": some[some.task == task].set_index("against").apply(effect, axis=1)
+        for task in ("micro_gsm", "micro_dialog")
+        for name, some in parts.items()
+    }
+    return by_method(pd.DataFrame(cells).loc[texts.against.unique()], "AdaSwitch minus")
+
+
 def prompts() -> str:
     scores = tables.final_scores(with_settings(RESULTS, "metrics", "prompts"))
     cells = scores[scores.seed < 3].pivot_table("value", "method", "num_prompts")
@@ -86,7 +99,7 @@ def rules() -> str:
     return tables.markdown(cells.rename(index="K = {:g}".format, columns="L = {:g}".format).rename_axis("score; rows that switch"))
 
 
-@pytest.mark.parametrize("table", [bare_ratio, poor_start, other_rules, caught, prompts, divergences, rules])
+@pytest.mark.parametrize("table", [bare_ratio, poor_start, other_rules, caught, controls, prompts, divergences, rules])
 def test_a_table_of_the_account_is_what_the_results_say(table):
     assert table() in ACCOUNT
 
@@ -122,3 +135,18 @@ def test_how_far_the_rules_part_is_told_as_it_was():
     assert f"these are {len(lines)} rules; they switch in {rates[0]:.0%} to {rates[1]:.0%} of the rows" in ACCOUNT
     assert f"end between {scores[0]:.3f} and {scores[1]:.3f}" in ACCOUNT
     assert f"by {len(lines)} rules {rates[0]:.0%} to {rates[1]:.0%} of the rows switch" in README.replace(" %", "%")
+
+
+def test_how_good_texts_were_is_told_as_it_was():
+    metrics = with_settings(RESULTS, "metrics").query("split == 'validation'")
+    texts = metrics[metrics.metric == "written_" + metrics.task.map(tables.HEADLINE)]
+    texts = texts[2 * texts.step <= texts.groupby("task").step.transform("max")].groupby(["task", "method"]).value.mean()
+    gsm, dialogues = (texts[task] for task in ("micro_gsm", "micro_dialog"))
+    account = ACCOUNT.replace("\n", " ")
+    assert f"are right in {gsm.skd:.0%} of the rows where AdaSwitch's are in {gsm.adaswitch:.0%}" in account
+    assert f"{gsm.skd:.0%} of the rows where AdaSwitch's are in {gsm.adaswitch:.0%}" in README.replace(" %", "%").replace("\n ", "")
+    assert f"are right in {dialogues.switch:.0%} where AdaSwitch's are in {dialogues.adaswitch:.0%}" in account
+    scores = (
+        tables.final_scores(with_settings(RESULTS, "metrics")).query("task == 'micro_gsm'").pivot(index="seed", columns="method")
+    )
+    assert (scores.value.skd > scores.value.adaswitch).all()
