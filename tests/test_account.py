@@ -92,6 +92,14 @@ def divergences() -> str:
     return by_method(cells[[name for name in METRICS.values() if name in cells]], "learned and switched by")
 
 
+def apart() -> str:
+    scores = pd.concat(tables.final_scores(with_settings(RESULTS, "metrics", study)) for study in ("metrics", "apart"))
+    ours = scores[scores.method == "adaswitch"].drop_duplicates("run")
+    cells = ours.pivot_table("value", ours.loss.map(METRICS), ours.divergence.map(METRICS))
+    names = [name for name in METRICS.values() if name in cells]
+    return tables.markdown(cells.loc[names, names].rename_axis("learned by; switched by"))
+
+
 def rules() -> str:
     lines = read("sensitivity").query("`rule.floor` == 0 and `rule.min_history` == 4")
     lines = lines.assign(cell=[f"{score:.3f}; {rate:.0%}" for score, rate in zip(lines.score, lines.switch_rate, strict=True)])
@@ -99,7 +107,7 @@ def rules() -> str:
     return tables.markdown(cells.rename(index="K = {:g}".format, columns="L = {:g}".format).rename_axis("score; rows that switch"))
 
 
-@pytest.mark.parametrize("table", [bare_ratio, poor_start, other_rules, caught, controls, prompts, divergences, rules])
+@pytest.mark.parametrize("table", [bare_ratio, poor_start, other_rules, caught, controls, prompts, divergences, apart, rules])
 def test_a_table_of_the_account_is_what_the_results_say(table):
     assert table() in ACCOUNT
 
