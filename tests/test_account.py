@@ -158,3 +158,17 @@ def test_how_good_texts_were_is_told_as_it_was():
         tables.final_scores(with_settings(RESULTS, "metrics")).query("task == 'micro_gsm'").pivot(index="seed", columns="method")
     )
     assert (scores.value.skd > scores.value.adaswitch).all()
+
+
+def test_single_effects_are_told_as_they_are():
+    lines = claims.table(RESULTS).set_index(["claim", "task", "what"])
+    harder = lines.loc[("C3", "micro GSM", "harder: score of micro dialogues − its own")]
+    no_suffix = lines.loc[("Q", "micro GSM", "AdaSwitch − Stop at switch, accuracy")]
+    assert effect(harder) in ACCOUNT and f"({effect(no_suffix)}, {no_suffix.p_holm:.3f} by Holm)" in ACCOUNT
+    assert effect(lines.loc[("C1", "micro dialogues", "AdaSwitch − KD, all facts")]) in README
+    scores = tables.final_scores(with_settings(RESULTS, "metrics", "metrics", "apart"))
+    ours = scores[(scores.method == "adaswitch") & (scores.loss == "forward_kl")].pivot(
+        index="seed", columns="divergence", values="value"
+    )
+    for name in ("jensen_shannon", "reverse_kl", "total_variation"):
+        assert effect(pd.Series(paired(ours.forward_kl, ours[name])._asdict())) in ACCOUNT.replace("\n", " "), name
