@@ -194,11 +194,13 @@ def _tables(config: RunConfig, work: Path) -> dict[str, pd.DataFrame]:
     }
 
 
-def _test_items(config: RunConfig, tokenizer: PreTrainedTokenizerBase, examine: Callable[[Task, Dataset], pd.DataFrame]):
-    """What `examine` finds on the test rows of every task that the run's students are tested on."""
+def _test_items(
+    config: RunConfig, tokenizer: PreTrainedTokenizerBase, scored: Callable[[Task, Dataset], pd.DataFrame]
+) -> list[pd.DataFrame]:
+    """The test rows of every task that the run's students are tested on, as `scored`."""
     tasks = [task_of(config, tokenizer, name) for name in TASKS if TASKS[name].trained_as == config.task and config.test_rows]
     parts = ((task, task.load("test", config.test_rows, 0)) for task in tasks)
-    return [examine(task, rows).assign(task=task.name, example=range(len(rows))) for task, rows in parts]
+    return [scored(task, rows).assign(task=task.name, example=range(len(rows))) for task, rows in parts]
 
 
 def _arguments(config: RunConfig, work: Path, max_new_tokens: int) -> DistillationConfig:
