@@ -216,6 +216,15 @@ def test_configs_differ_in_id_wherever_they_differ():
     assert len(everything) == len({config.id for config in everything}) == 2 * 13 * 2
 
 
+def test_twenty_more_students_learn_as_those_of_the_bare_ratio_did():
+    earlier = {config.method: config for config in PRESETS["micro"].study("fresh") if config.seed == 5}
+    for config in PRESETS["confirm"].everything():
+        same = replace(earlier[config.method], preset="confirm", seed=config.seed, variant="", rule=config.rule)
+        assert config == same and config.resolve_method() == earlier[config.method].resolve_method()
+    seeds = {config.seed for config in PRESETS["confirm"].everything()}
+    assert len(seeds) == 20 and seeds.isdisjoint(config.seed for config in PRESETS["micro"].everything())
+
+
 def test_a_rule_that_is_given_stands_as_it_is():
     rule = SwitchRule(multiplier=2.0, window=5, min_history=1, floor=0.0)
     config = PRESETS["micro"].config("micro_gsm", "adaswitch", 0, rule=rule)
