@@ -84,6 +84,15 @@ def test_notebooks_of_rollouts_run_headless(name, tmp_path, monkeypatch, inline)
         assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
 
 
+def test_where_a_hub_gives_one_gigabyte_the_notebook_takes_what_fits(tmp_path, monkeypatch, inline):
+    monkeypatch.setenv("ADASWITCH_HOME", str(tmp_path))
+    monkeypatch.setenv("MEM_LIMIT", str(2**30))
+    outputs = run("01_switching_rule", tmp_path / "out.ipynb", pair="smollm2", preset="test", max_new_tokens=24)
+    printed = "".join(output.get("text", "") for output in outputs)
+    assert "a tiny pair instead" in printed and int(printed.split()[-1]) < 1000  # megabytes, at the highest
+    assert drawn(tmp_path / "figures" / "test") == {"figure_1", "figure_2"}
+
+
 def test_the_training_notebook_makes_every_method_on_every_task(trained):
     runs = read_table(trained / "results" / "smoke", "runs")
     grid = runs[runs.variant.isna()]
