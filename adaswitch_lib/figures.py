@@ -198,7 +198,7 @@ def differences(table: pd.DataFrame, ax: Axes) -> Axes:
             ax.plot(line["mean"], i, marker=marker, color=colour, mfc=colour if sure else "white", ms=5, mew=0.8, ls="none")
         ax.axvline(0, color="0.6", lw=0.7, ls=":", zorder=0)
         ax.set_yticks(range(len(table)), [LOOKS[name][2] for name in table.against])
-        ax.margins(y=0.06)
+        ax.set_ylim(-0.6, len(table) - 0.4)
     return ax
 
 

@@ -31,9 +31,8 @@ def by_method(table: pd.DataFrame, corner: str) -> str:
 
 def bare_ratio() -> str:
     lines = read("bare_ratio")
-    cells = lines.assign(cell=lines.apply(effect, axis=1).where((lines.students != "all") | (lines.n == 10)))
-    cells = cells.pivot(index="against", columns="students", values="cell")
-    return by_method(cells[["five seeds", "five more", "all"]], "lead over")
+    cells = lines.assign(cell=lines.apply(effect, axis=1)).pivot(index="against", columns="students", values="cell")
+    return by_method(cells[["five seeds", "five more", "twenty more"]], "lead over")
 
 
 def poor_start() -> str:
