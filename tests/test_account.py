@@ -32,7 +32,7 @@ def by_method(table: pd.DataFrame, corner: str) -> str:
 def bare_ratio() -> str:
     lines = read("bare_ratio")
     cells = lines.assign(cell=lines.apply(effect, axis=1)).pivot(index="against", columns="students", values="cell")
-    return by_method(cells[["five seeds", "five more", "twenty more"]], "lead over")
+    return by_method(cells[lines.students.unique()], "lead over")
 
 
 def poor_start() -> str:
@@ -172,3 +172,13 @@ def test_single_effects_are_told_as_they_are():
     )
     for name in ("jensen_shannon", "reverse_kl", "total_variation"):
         assert effect(pd.Series(paired(ours.forward_kl, ours[name])._asdict())) in ACCOUNT.replace("\n", " "), name
+
+
+def test_mixtures_of_texts_are_told_apart_on_word_problems():
+    scores = tables.final_scores(with_settings(RESULTS, "metrics")).query("task == 'micro_gsm'")
+    wide = scores.pivot(index="seed", columns="method", values="value")
+    for one, other in (("adaswitch", "gkd"), ("adaswitch", "switch"), ("imitkd", "adaswitch"), ("imitkd", "gkd")):
+        assert effect(pd.Series(paired(wide[one], wide[other])._asdict())) in ACCOUNT, (one, other)
+    over_gkd = tables.paired_differences(tables.final_scores(with_settings(RESULTS, "metrics"))).set_index(["task", "against"])
+    line = over_gkd.loc[("micro_gsm", "gkd")]
+    assert effect(line) in README and f"({line.p_holm:.2f} by Holm over table 1)" in ACCOUNT
