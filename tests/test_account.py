@@ -1,5 +1,6 @@
 """What `results/README.md`, the account of the reference run, tells in tables and in numbers is what the results say."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -182,3 +183,25 @@ def test_mixtures_of_texts_are_told_apart_on_word_problems():
     over_gkd = tables.paired_differences(tables.final_scores(with_settings(RESULTS, "metrics"))).set_index(["task", "against"])
     line = over_gkd.loc[("micro_gsm", "gkd")]
     assert effect(line) in README and f"({line.p_holm:.2f} by Holm over table 1)" in ACCOUNT
+
+
+def test_losses_are_told_to_differ_in_rate_too():
+    scores = tables.final_scores(with_settings(RESULTS, "metrics")).query("task == 'micro_dialog' and seed < 3")
+    gkd, imitkd = (scores[scores.method == name].value.mean() for name in ("gkd", "imitkd"))
+    assert f"ends at {gkd:.3f} with these three seeds, ImitKD, the same by forward KL, at {imitkd:.3f}" in ACCOUNT
+    tried = pd.read_csv(RESULTS / "choices.csv").query("task == 'micro_dialog' and method == 'gkd'").set_index("settings").score
+    full, half = (tried[json.dumps({"learning_rate": rate})] for rate in (0.004, 0.002))
+    assert f"GKD at the full rate had {full:.3f} of validation rows after 125 steps, where it had {half:.3f} at the half" in ACCOUNT
+
+
+def test_what_readme_takes_from_the_account_is_in_both():
+    controls = read("controls").query("against == 'random'").set_index("task")
+    early = read("limits").query("scores == 'validation, first half'").set_index("minus K = 3").loc["limit of 1 nat"]
+    more = read("bare_ratio").query("students == 'five more' and against == 'skd'").iloc[0]
+    texts = pd.read_csv(ROOT / "results/smollm2/tables/texts.csv").set_index("against")["mean"]
+    for line in (controls.loc["micro_gsm"], controls.loc["micro_dialog"], early):
+        assert effect(line) in README and effect(line) in ACCOUNT
+    assert f"by {more['mean']:.3f} over SKD" in README
+    assert f"(by {texts.onpolicy:.3f})" in README and f"only {texts.random:.3f} behind (one seed)" in README
+    caught = read("against_chance").query("third == 'first'").set_index("task").loc["micro_dialog"]
+    assert f"in {caught.caught:.0%} (dealt: {caught.dealt_caught:.0%})" in README.replace(" %", "%")
