@@ -15,9 +15,9 @@ _HOME = {
     "experiments": "run run_all".split(),
     "losses": "completion_logits distillation_loss nll_loss".split(),
     "methods": "METHODS Method".split(),
-    "models": "Pair load_pair check_shared_vocabulary".split(),
+    "models": "Pair load_pair check_shared_vocabulary cut_to".split(),
     "rollout": "Rollout Source".split(),
-    "training": "DistillationConfig DistillationTrainer".split(),
+    "training": "DistillationConfig DistillationTrainer encode_rows".split(),
     "switching": "SwitchRule moving_average switch_threshold first_switch".split(),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

@@ -128,7 +128,12 @@ class _Layer(DynamicLayer):
 
 def check_can_be_cut(model: PreTrainedModel) -> None:
     """Raise ValueError for a model whose memory of the past is not keys and values alone (Mamba, RWKV, linear attention), or that
-    has none."""
+    has none; or for adapters that put tokens of their own before every pass."""
+    model = getattr(model, "_orig_mod", model)  # of torch.compile
+    if not hasattr(model, "config"):
+        raise ValueError(f"{type(model).__name__} is a wrapper: pass the model in it, as accelerator.unwrap_model gives it.")
+    if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
+        raise ValueError("adapters of the prompt put virtual tokens before every pass: use LoRA or another adapter of the weights.")
     layers = DynamicCache(config=model.config).layers
     if getattr(model, "_is_stateful", False) or any(hasattr(layer, "update_recurrent_state") for layer in layers):
         raise ValueError(

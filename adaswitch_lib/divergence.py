@@ -30,7 +30,8 @@ def forward_kl(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
 
 
 def reverse_kl(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
-    """KL(p_S ‖ p_T) = Σ p_S (log p_S − log p_T). Arguments and result as in `forward_kl`."""
+    """KL(p_S ‖ p_T) = Σ p_S (log p_S − log p_T). Arguments as in `forward_kl`; +inf where the teacher rules out an id that the
+    student does not."""
     log_t, log_s = _log_probs(teacher_logits, student_logits)
     return _kl(log_s, log_t)
 

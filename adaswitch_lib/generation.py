@@ -136,7 +136,7 @@ class SpeculativeKD(Policy):
     """Speculative KD (arXiv 2410.11325): a student's token outside the teacher's top K is redrawn from the teacher.
 
     The token tested is the one that would be kept. Its rank is taken on the teacher's raw logits, and
-    a tie with the K-th counts as inside.
+    a tie with the K-th counts as inside; a token that the teacher rules out never does.
     """
 
     top_k: int = 25
@@ -150,7 +150,8 @@ class SpeculativeKD(Policy):
 
     def _judge(self, session: Session, block: Block) -> Tensor:
         logits = block.logits[Source.TEACHER]
-        return (logits > logits.gather(-1, block.tokens[..., None])).sum(-1) >= self.top_k
+        own = logits.gather(-1, block.tokens[..., None])
+        return ((logits > own).sum(-1) >= self.top_k) | (own[..., 0] == -torch.inf)
 
 
 @dataclass(frozen=True)
@@ -226,6 +227,8 @@ def generate(
     Raises:
         ValueError: if the request cannot be carried out; the message says what to do.
     """
+    if not isinstance(policy, Policy):
+        raise ValueError(f"policy must be one like AdaSwitch(), got {policy!r}: a method has its own, METHODS['adaswitch'].policy.")
     request = Request(
         teacher,
         student,

@@ -66,6 +66,8 @@ def distillation_loss(
     """
     if not temperature > 0:
         raise ValueError(f"temperature must be greater than 0, got {temperature}.")
+    if teacher_logits is None:
+        raise ValueError("no teacher logits: generate with keep_teacher_logits=True, or pass completion_logits(teacher, rollout).")
     if teacher_logits.shape != student_logits.shape or teacher_logits.shape[:-1] != mask.shape:
         raise ValueError(
             f"logits must be [batch pos vocab] and the mask [batch pos], got teacher {list(teacher_logits.shape)}, "
@@ -87,12 +89,18 @@ def nll_loss(student_logits: Tensor, completion_ids: Tensor, mask: Tensor, num_t
         student_logits: shape [batch pos vocab], as `completion_logits` gives them (already shifted).
         completion_ids, mask: shape [batch pos].
         num_tokens: as in `distillation_loss`.
+
+    Raises:
+        ValueError: for shapes that do not fit, and an id below 0 where the mask is 1.
     """
     if student_logits.shape[:-1] != completion_ids.shape or completion_ids.shape != mask.shape:
         raise ValueError(
             f"logits must be [batch pos vocab], ids and mask [batch pos], got {list(student_logits.shape)}, "
             f"{list(completion_ids.shape)} and {list(mask.shape)}."
         )
+
+    if (completion_ids[mask.bool()] < 0).any():
+        raise ValueError("ids below 0, as -100, are no targets: set the mask to 0 there.")
 
     def token_loss(student: Tensor, at: tuple[Tensor, ...]) -> Tensor:
         return torch.nn.functional.cross_entropy(student.float(), completion_ids[at], reduction="none")
@@ -105,6 +113,8 @@ TokenLoss = Callable[[Tensor, tuple[Tensor, ...]], Tensor]
 
 
 def _mean_over_tokens(token_loss: TokenLoss, student_logits: Tensor, mask: Tensor, num_tokens: int | Tensor | None) -> Tensor:
+    if ((mask != 0) & (mask != 1)).any():
+        raise ValueError("the mask must be 0 or 1: it says which tokens count, and is no weight.")
     tokens = mask.nonzero()
     logits = student_logits if torch.is_grad_enabled() else student_logits.detach()
     total = _ChunkedSum.apply(logits, tokens, token_loss)
@@ -116,7 +126,7 @@ class _ChunkedSum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, logits: Tensor, tokens: Tensor, token_loss: TokenLoss) -> Tensor:
-        total = torch.zeros((), device=logits.device)
+        total = torch.zeros((), dtype=torch.float32, device=logits.device)
         gradient = torch.zeros_like(logits) if ctx.needs_input_grad[0] else None
         for chunk in tokens.split(max(1, CHUNK_ELEMENTS // logits.shape[-1])):
             at = chunk.unbind(-1)  # index by token: flattening a slice of the logits would copy it

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -44,21 +46,27 @@ class Request:
         return torch.as_tensor(self.eos_token_id, device=self.prompt_ids.device).reshape(-1)
 
     def _check_numbers(self) -> None:
-        if self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens must be 1 or more, got {self.max_new_tokens}.")
-        if self.block_size < 1:
-            raise ValueError(f"block_size must be 1 token or more, got {self.block_size}.")
+        for name in ("max_new_tokens", "block_size"):
+            number = getattr(self, name)
+            if not (isinstance(number, Integral) and number >= 1):
+                raise ValueError(f"{name} must be a whole number of tokens, 1 or more, got {number}.")
         if self.temperature != 0 and not 1e-4 <= self.temperature < float("inf"):
             raise ValueError(f"temperature must be 0 (greedy) or a number from 0.0001 upwards, got {self.temperature}.")
 
     def _check_prompts(self) -> None:
         ids, mask = self.prompt_ids, self.prompt_mask
+        if not (isinstance(ids, Tensor) and isinstance(mask, Tensor)):
+            raise ValueError("prompt_ids and prompt_mask must be tensors: tokenize with padding=True, return_tensors='pt'.")
         if ids.dim() != 2 or ids.shape != mask.shape:
             raise ValueError(
                 f"prompt_ids and prompt_mask must both have shape [batch prompt], got {list(ids.shape)} and {list(mask.shape)}."
             )
-        if len(ids) != len(self.row_seeds):
-            raise ValueError(f"row_seeds needs one integer a row: {len(ids)} for this batch, got {len(self.row_seeds)}.")
+        try:
+            seeds = [operator.index(seed) for seed in self.row_seeds]
+        except TypeError:
+            raise ValueError(f"row_seeds needs one integer a row, got {self.row_seeds}.") from None
+        if len(ids) != len(seeds) or not all(-(2**63) <= seed < 2**64 for seed in seeds):
+            raise ValueError(f"row_seeds needs one integer a row, of at most 64 bits: {len(ids)} for this batch, got {seeds}.")
         mask = mask.bool()
         if len(ids) == 0 or not mask.any(-1).all():
             raise ValueError("empty prompt: every row needs at least one real token; a BOS token will do.")
@@ -73,7 +81,8 @@ class Request:
         if vocab["teacher"] != vocab["student"]:
             raise ValueError(
                 f"unequal vocabularies: the teacher scores {vocab['teacher']} ids, the student {vocab['student']}. If "
-                "they share a tokenizer, load them with adaswitch_lib.load_pair, which compares them on the shared ids."
+                "they share a tokenizer, load them with adaswitch_lib.load_pair, or cut both to the ids they share: "
+                "cut_to(check_shared_vocabulary(teacher, student, tokenizer, tokenizer), teacher, student)."
             )
         if not teacher.device == student.device == self.prompt_ids.device:
             raise ValueError(
@@ -90,8 +99,12 @@ class Request:
                 )
 
     def _check_ids(self) -> None:
-        if self.eos_token_id is None or len(self.eos_token_ids) == 0:
-            raise ValueError("no EOS id: pass eos_token_id, for example tokenizer.eos_token_id.")
+        try:
+            eos = self.eos_token_ids
+        except (TypeError, RuntimeError):  # None, a set, …
+            eos = torch.tensor([])
+        if len(eos) == 0 or eos.is_floating_point():
+            raise ValueError(f"no EOS id: pass eos_token_id, one id or a list, as tokenizer.eos_token_id; got {self.eos_token_id}.")
         if self.pad_token_id is None:
             raise ValueError("no pad id: pass pad_token_id; a tokenizer without one can use its EOS id.")
         vocab = self.teacher.config.get_text_config().vocab_size

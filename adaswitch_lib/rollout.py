@@ -44,7 +44,8 @@ class Rollout:
         divergence: d_i between the next-token distributions from which token i was chosen, shape
             [batch pos], nats; NaN on padding and where it was not measured.
         threshold: τ_i that d_i was held against, shape [batch pos], nats; +inf where the policy could
-            not switch yet, NaN on padding, for policies without one, and where d was not measured.
+            not switch yet, NaN on padding, for policies without one, and where d was not measured. Behind
+            `switch_index` it is what d_i would have been held against.
         switch_index: position in the completion from which the teacher writes to the end, shape
             [batch], long; -1: never. For `StopAtSwitch` the position at which the row was cut.
         teacher_logits: the teacher's logits from which token i was (or could have been) chosen, shape
@@ -63,8 +64,17 @@ class Rollout:
 
     @classmethod
     def from_data(cls, prompt_ids: Tensor, prompt_mask: Tensor, completion_ids: Tensor, completion_mask: Tensor) -> Rollout:
-        """Completions that come from a data set, in the form of those that a policy wrote."""
-        nothing = torch.full(completion_ids.shape, torch.nan, device=completion_ids.device)
+        """Completions that come from a data set, in the form of those that a policy wrote.
+
+        Raises:
+            ValueError: for prompts that are not padded on the left, or completions that are not on the right.
+        """
+        prompts, completions = prompt_mask.bool(), completion_mask.bool()
+        if (prompts[:, :-1] & ~prompts[:, 1:]).any():
+            raise ValueError("prompts must be padded on the left: tokenize them with padding_side='left'.")
+        if (~completions[:, :-1] & completions[:, 1:]).any():
+            raise ValueError("completions must be padded on the right: tokenize them with padding_side='right'.")
+        nothing = torch.full(completion_ids.shape, torch.nan, dtype=torch.float32, device=completion_ids.device)
         return cls(
             prompt_ids,
             prompt_mask,

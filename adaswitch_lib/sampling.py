@@ -20,9 +20,9 @@ def row_uniforms(row_seeds: Sequence[int], num_positions: int) -> Tensor:
     A row's values depend on its seed alone, and those of its first positions not on `num_positions`.
     The global random state is neither read nor changed.
     """
-    generator = torch.Generator()
-    rows = [torch.rand(num_positions, 2, dtype=torch.float64, generator=generator.manual_seed(int(seed))) for seed in row_seeds]
-    return torch.stack(rows)
+    generator = torch.Generator(device="cpu")  # whatever the default device is
+    draw = {"dtype": torch.float64, "device": "cpu"}
+    return torch.stack([torch.rand(num_positions, 2, generator=generator.manual_seed(int(seed)), **draw) for seed in row_seeds])
 
 
 def sample(logits: Tensor, uniforms: Tensor, temperature: float) -> Tensor:

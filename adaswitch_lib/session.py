@@ -86,17 +86,18 @@ class Session:
     def __init__(self, request: Request, divergence: str):
         self.request = request
         self.measure = divergence_function(divergence)
-        prompt_ids = request.prompt_ids.long().masked_fill(request.prompt_mask == 0, request.pad_token_id)
+        prompt_mask = request.prompt_mask.bool()
+        prompt_ids = request.prompt_ids.long().masked_fill(~prompt_mask, request.pad_token_id)
         batch, self.prompt_width = prompt_ids.shape
         width = request.max_new_tokens + request.block_size
         self.models = {Source.STUDENT: request.student, Source.TEACHER: request.teacher}
         self.eos_token_ids = request.eos_token_ids
         self.uniforms = row_uniforms(request.row_seeds, width).float().to(prompt_ids.device)  # MPS has no float64
         self.ids = torch.cat([prompt_ids, prompt_ids.new_zeros(batch, width)], dim=1)
-        self.ids_mask = torch.cat([request.prompt_mask.long(), prompt_ids.new_ones(batch, width)], dim=1)
+        self.ids_mask = torch.cat([prompt_mask.long(), prompt_ids.new_ones(batch, width)], dim=1)
         self.length = prompt_ids.new_zeros(batch)
         self.source = prompt_ids.new_full((batch, width), Source.PADDING)
-        self.divergence = torch.full((batch, width), torch.nan, device=prompt_ids.device)
+        self.divergence = torch.full((batch, width), torch.nan, dtype=torch.float32, device=prompt_ids.device)
         self.switch_index = prompt_ids.new_full((batch,), -1)
         self.teacher_logits: Tensor | None = None
 
@@ -219,6 +220,12 @@ class Session:
             if (divergence.isnan() & block.real).any():
                 fine = block.logits[Source.TEACHER][block.real].float().logsumexp(-1).isfinite().all()
                 raise NonFiniteLogits(Source.STUDENT if fine else Source.TEACHER, "NaN or infinite logits")
+            if (divergence.isinf() & block.real).any():
+                rules_out = (block.logits[Source.STUDENT] == -torch.inf) & (block.logits[Source.TEACHER] > -torch.inf)
+                of = Source.STUDENT if rules_out[block.real].any() else Source.TEACHER
+                raise NonFiniteLogits(
+                    of, "logits of -inf to ids that the other model does not rule out, so that they are infinitely apart"
+                )
             self.divergence[at] = divergence
         if self.request.keep_teacher_logits:
             logits = block.logits[Source.TEACHER]

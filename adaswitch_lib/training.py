@@ -66,7 +66,7 @@ class DistillationTrainer(Trainer):
 
     Args:
         model: the student; may be a `peft` model.
-        teacher: needed by every method but SFT; None for SFT.
+        teacher: needed by every method but SFT; None for SFT. It is frozen, put in eval mode and moved to the student's device.
         method: see `METHODS`.
         args: a `DistillationConfig`.
         train_dataset: rows with `prompt_ids`, `completion_ids` and `place`, as `encode_rows` makes them.
@@ -85,8 +85,16 @@ class DistillationTrainer(Trainer):
         examine: Callable[[PreTrainedModel], dict[str, float]] | None = None,
         **trainer_arguments: Any,
     ):
+        if not isinstance(method, Method):
+            raise ValueError(f"method must be a Method, as METHODS['adaswitch'], got {method!r}.")
         if teacher is None and (method.policy is not None or method.loss != "nll"):
             raise ValueError(f"{method.label} needs a teacher.")
+        if teacher is not None and {*map(id, teacher.parameters())} & {*map(id, model.parameters())}:
+            raise ValueError("teacher and student share weights, and the teacher's are frozen: train a copy, copy.deepcopy(model).")
+        if tokenizer.pad_token_id is None:
+            raise ValueError("the tokenizer has no pad token: set tokenizer.pad_token = tokenizer.eos_token.")
+        if missing := {"prompt_ids", "completion_ids", "place"} - set(train_dataset[0]):
+            raise ValueError(f"train_dataset lacks {', '.join(sorted(missing))}: make it by encode_rows.")
         super().__init__(
             model,
             args,

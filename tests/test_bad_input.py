@@ -3,20 +3,29 @@ import copy
 import pytest
 import torch
 from helpers import write
+from peft import PromptTuningConfig, get_peft_model
 from transformers import AutoModelForCausalLM, OpenAIGPTConfig
 
 from adaswitch_lib import (
+    METHODS,
     AdaSwitch,
     FixedSwitch,
     OffPolicy,
     OnPolicy,
     Pair,
     PerTokenSwitch,
+    Rollout,
     SpeculativeKD,
     SwitchRule,
+    check_shared_vocabulary,
+    completion_logits,
+    cut_to,
+    distillation_loss,
     generate,
     load_pair,
+    nll_loss,
 )
+from adaswitch_lib.sampling import row_uniforms
 from adaswitch_lib.tasks import encode_prompts
 
 IDS = torch.tensor([[0, 5, 6], [7, 8, 9]])
@@ -30,12 +39,19 @@ MASK = torch.tensor([[0, 1, 1], [1, 1, 1]])
         ({"eos_token_id": []}, "pass eos_token_id"),
         ({"pad_token_id": None}, "pass pad_token_id"),
         ({"pad_token_id": 10_000}, "must lie in"),
-        ({"max_new_tokens": 0}, "max_new_tokens must be 1"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be a whole number of tokens, 1 or more"),
         ({"max_new_tokens": 10**6}, "lower max_new_tokens"),
-        ({"block_size": 0}, "block_size must be 1"),
+        ({"block_size": 0}, "block_size must be a whole number of tokens, 1 or more"),
         ({"temperature": -1.0}, "temperature must be 0"),
         ({"temperature": 1e-39}, "temperature must be 0"),
+        ({"max_new_tokens": 4.0}, "whole number"),
         ({"row_seeds": [1]}, "one integer a row"),
+        ({"row_seeds": 1}, "one integer a row"),
+        ({"row_seeds": [0.5, 0.7]}, "one integer a row"),
+        ({"row_seeds": [0, 2**64]}, "at most 64 bits"),
+        ({"eos_token_id": {2, 5}}, "pass eos_token_id, one id or a list"),
+        ({"eos_token_id": [None, 2]}, "pass eos_token_id, one id or a list"),
+        ({"prompt_ids": IDS.tolist()}, "must be tensors"),
         ({"prompt_ids": IDS + 10_000}, "must lie in"),
         ({"prompt_mask": MASK[:, 1:]}, "must both have shape"),
         ({"prompt_mask": MASK * torch.tensor([[0], [1]])}, "empty prompt"),
@@ -73,11 +89,83 @@ def test_a_policy_that_makes_no_sense_is_refused(make, says):
         make()
 
 
+@pytest.mark.parametrize("policy", ["adaswitch", METHODS["adaswitch"], AdaSwitch], ids=["name", "method", "class"])
+def test_what_is_no_policy_is_refused(pair, policy):
+    with pytest.raises(ValueError, match=r"policy must be one like AdaSwitch\(\)"):
+        write(policy, pair, (IDS, MASK))
+
+
+@pytest.mark.parametrize(("broken", "divergence"), [("student", "forward_kl"), ("teacher", "reverse_kl")])
+def test_models_that_are_infinitely_apart_are_refused(broken, divergence):
+    pair = load_pair("tiny")
+    getattr(pair, broken).lm_head.register_forward_hook(lambda _, __, out: out.index_fill(-1, torch.tensor([3]), -torch.inf))
+    with pytest.raises(ValueError, match=f"the {broken} gives logits of -inf"):
+        write(AdaSwitch(divergence=divergence), pair, (IDS, MASK))
+    fine = "reverse_kl" if divergence == "forward_kl" else "forward_kl"
+    assert write(AdaSwitch(divergence=fine), pair, (IDS, MASK)).divergence.nan_to_num().isfinite().all()
+
+
+def test_a_mask_of_another_scale_is_the_same_mask(pair):
+    one, two = (write(OnPolicy(), pair, (IDS, MASK * scale)) for scale in (1, 2))
+    assert torch.equal(one.completion_ids, two.completion_ids) and torch.equal(one.prompt_mask, two.prompt_mask)
+
+
+def test_data_padded_on_the_wrong_side_is_refused():
+    for prompt_mask, completion_mask, says in (
+        (MASK.flip(1), MASK.flip(1), "padding_side='left'"),
+        (MASK, MASK, "padding_side='right'"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            Rollout.from_data(IDS, prompt_mask, IDS, completion_mask)
+    assert Rollout.from_data(IDS, MASK, IDS, MASK.flip(1)).rows([0]).completion_ids.tolist() == [[0, 5]]
+
+
+def test_losses_say_what_is_wrong_with_their_input(pair):
+    rollout = write(OnPolicy(), pair, (IDS, MASK))
+    logits, mask = completion_logits(pair.student, rollout), rollout.completion_mask
+    with pytest.raises(ValueError, match="keep_teacher_logits=True"):
+        distillation_loss(rollout.teacher_logits, logits, mask)
+    with pytest.raises(ValueError, match="no weight"):
+        distillation_loss(logits, logits, mask * 0.5)
+    with pytest.raises(ValueError, match="-100"):
+        nll_loss(logits, rollout.completion_ids.index_fill(1, torch.tensor([0]), -100), mask)
+
+
+def test_wrappers_of_a_model_are_seen_through_or_refused(pair):
+    plain = write(AdaSwitch(), pair, (IDS, MASK))
+    compiled = write(AdaSwitch(), Pair(pair.teacher, torch.compile(pair.student, backend="eager"), pair.tokenizer), (IDS, MASK))
+    assert torch.equal(plain.completion_ids, compiled.completion_ids)
+    with pytest.raises(ValueError, match="DataParallel is a wrapper"):
+        write(AdaSwitch(), Pair(torch.nn.DataParallel(pair.teacher), pair.student, pair.tokenizer), (IDS, MASK))
+
+
+def test_adapters_of_the_prompt_are_refused():
+    pair = load_pair("tiny")
+    student = get_peft_model(pair.student, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3))
+    with pytest.raises(ValueError, match="use LoRA"):
+        write(OnPolicy(), Pair(pair.teacher, student, pair.tokenizer), (IDS, MASK))
+
+
+def test_defaults_of_torch_do_not_matter(pair):
+    plain = write(AdaSwitch(), pair, (IDS, MASK))
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            uniforms = row_uniforms([0, 1], 4)
+        other = write(AdaSwitch(), pair, (IDS, MASK))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(uniforms, row_uniforms([0, 1], 4))
+    assert torch.equal(plain.completion_ids, other.completion_ids) and other.divergence.dtype == torch.float32
+
+
 def test_unequal_vocabularies(pair):
     wide = copy.deepcopy(pair.teacher)
     wide.resize_token_embeddings(len(pair.tokenizer) + 8, mean_resizing=False)
-    with pytest.raises(ValueError, match="unequal vocabularies.*load_pair"):
+    with pytest.raises(ValueError, match="unequal vocabularies.*load_pair.*cut_to"):
         write(OnPolicy(), Pair(wide, pair.student, pair.tokenizer), (IDS, MASK))
+    cut_to(check_shared_vocabulary(wide, pair.student, pair.tokenizer, pair.tokenizer), wide, pair.student)
+    assert write(OnPolicy(), Pair(wide, pair.student, pair.tokenizer), (IDS, MASK)).completion_mask.any()
 
 
 @pytest.mark.parametrize("policy", [OnPolicy(), OffPolicy(), AdaSwitch()], ids=lambda p: type(p).__name__)

@@ -176,6 +176,14 @@ def test_speculative_kd_tests_the_token_it_keeps(pair, prompts):
     assert seen == {True, False}
 
 
+def test_speculative_kd_keeps_no_token_that_the_teacher_rules_out(prompts):
+    pair = load_pair("tiny")
+    ruled_out = torch.arange(20, len(pair.tokenizer))
+    pair.teacher.lm_head.register_forward_hook(lambda _, __, out: out.index_fill(-1, ruled_out, -torch.inf))
+    rollout = write(SpeculativeKD(top_k=25), pair, prompts)  # more than the twenty that are left
+    assert (rollout.source == Source.TEACHER).any() and (rollout.completion_ids[rollout.completion_mask.bool()] < 20).all()
+
+
 def test_per_token_switch_asks_the_teacher_exactly_where_jsd_exceeds_its_threshold(pair, prompts):
     rollout = write(PerTokenSwitch(0.4, 0.02), pair, prompts)
     real = rollout.completion_mask.bool()

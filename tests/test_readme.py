@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from adaswitch_lib import claims, tables
+from adaswitch_lib import claims, load_pair, tables
 from adaswitch_lib.__main__ import main
 from adaswitch_lib.records import read_table, reference_scores, with_settings
 
@@ -23,7 +23,7 @@ def test_the_example_runs_as_it_stands(tmp_path):
     file = tmp_path / "example.py"
     file.write_text(code + "\nassert student.lm_head.weight.grad.abs().sum() > 0\n")
     out = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert "divergence" in out.stdout
+    assert "divergence" in out.stdout and "teacher" in out.stdout  # a row switched
 
 
 def test_a_method_is_added_in_twenty_lines(tmp_path):
@@ -35,6 +35,14 @@ def test_a_method_is_added_in_twenty_lines(tmp_path):
     subprocess.run([sys.executable, str(file)], check=True, cwd=tmp_path, env=environment)
     switches = pd.read_csv(tmp_path / "results" / "smoke" / "switches.csv")
     assert (switches.switch_rate > 0).all() and (switches.switch_divergence > 2).all()
+
+
+def test_the_trainer_takes_models_and_texts_of_ones_own(tmp_path):
+    before = load_pair("tiny").student.lm_head.weight.norm().item()
+    file = tmp_path / "train.py"
+    file.write_text(EXAMPLES[2] + "\nprint(student.lm_head.weight.norm().item())\n")
+    out = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    assert float(out.split()[-1]) != before and "'switch_rate'" in out
 
 
 def test_every_command_is_a_target_and_every_file_exists():

@@ -1,5 +1,6 @@
 """The trainer: every method, one normalisation, the same step however it is cut up."""
 
+import copy
 import json
 import math
 import subprocess
@@ -270,6 +271,23 @@ def test_a_method_without_its_teacher_is_refused(tmp_path):
         DistillationTrainer(
             new_model(ModelSize(1, 32), TOKENIZER, 1), None, METHODS["adaswitch"], arguments(tmp_path, 0), ROWS, TOKENIZER
         )
+
+
+def test_what_cannot_be_trained_is_refused_at_once(tmp_path):
+    student, teacher = (new_model(ModelSize(1, 32), TOKENIZER, seed) for seed in (1, 0))
+    made = {"model": student, "teacher": teacher, "method": METHODS["adaswitch"], "args": arguments(tmp_path, 0)}
+    made |= {"train_dataset": ROWS, "tokenizer": TOKENIZER}
+    unpadded = copy.deepcopy(TOKENIZER)
+    unpadded.pad_token = None
+    for changes, says in (
+        ({"method": "adaswitch"}, "must be a Method"),
+        ({"teacher": student}, "share weights"),
+        ({"tokenizer": unpadded}, "no pad token"),
+        ({"train_dataset": ROWS.remove_columns("place")}, "lacks place: make it by encode_rows"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            DistillationTrainer(**(made | changes))
+    assert all(weight.requires_grad for weight in student.parameters())
 
 
 def test_methods_take_the_settings_that_they_have():
