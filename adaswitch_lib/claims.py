@@ -79,9 +79,14 @@ def by_the_bare_ratio(results: Path) -> pd.DataFrame:
 
 
 def twenty_more(results: Path) -> pd.DataFrame:
-    """Metrics of the preset `confirm`, which goes on from the study of fresh students; none for results that lack the study."""
+    """Metrics of the preset `confirm`, which goes on from the study of fresh students; none for results that lack the study, and
+    none before all twenty students of all four methods are there: by the plan nobody looks at some of them."""
     fresh, folder = with_settings(results, "metrics", "fresh"), results.parent / "confirm"
-    return with_settings(folder, "metrics") if len(fresh) and (folder / "runs.csv").is_file() else fresh[:0]
+    if not len(fresh) or not (folder / "runs.csv").is_file():
+        return fresh[:0]
+    metrics = with_settings(folder, "metrics")
+    students = metrics.groupby("method").seed.nunique().reindex([*PLANNED, "adaswitch"], fill_value=0)
+    return metrics if students.min() == 20 else metrics[:0]
 
 
 def table(results: Path) -> pd.DataFrame:
