@@ -6,7 +6,7 @@ PRESET ?= quick
 OUT := results/quickstart/executed
 RUN := results/$(PRESET)/executed
 # which notebooks a preset has runs for
-SMALLER := $(filter smollm2 confirm,$(PRESET))
+SMALLER := $(filter smollm2 confirm half_rate,$(PRESET))
 DRAWN := 03_main_results $(if $(SMALLER),,04_metric_comparison) 05_switch_rate 06_kld_curves \
 	07_early_stage_validation 08_cost $(if $(SMALLER),,09_sensitivity) 10_controls \
 	$(if $(filter smollm2,$(PRESET)),11_real_llm) 12_why $(if $(filter micro smoke,$(PRESET)),13_when_it_pays)

@@ -14,7 +14,7 @@ import pandas as pd
 from adaswitch_lib.looks import LOOKS, METRICS, SCORES
 from adaswitch_lib.records import read_table, with_rules, with_settings, write_table
 from adaswitch_lib.statistics import Interval, holm, over_seeds, paired
-from adaswitch_lib.tables import HEADLINE, by_seed, early_scores, final_scores, markdown
+from adaswitch_lib.tables import HEADLINE, by_rate, by_seed, early_scores, final_scores, markdown
 
 CLAIMS = {
     "C1": ("AdaSwitch beats SFT, SeqKD, supervised KD, on-policy KD and SKD on every task", "T/S"),
@@ -26,12 +26,13 @@ CLAIMS = {
     "B": ("where validation chose a floor: by the bare ratio AdaSwitch beats the methods of C1 and Q", "ours"),
     "B2": ("the same with five more students, who were trained when B had been seen", "ours"),
     "B3": ("by the bare ratio AdaSwitch beats on-policy KD, SKD and random switches: twenty more, by a plan made before", "ours"),
+    "R": ("C2 with each method, under each distance, at the better of two learning rates, by validation", "ours"),
     "F": ("with the floor that validation chose, C4 holds as well", "ours"),
     "Q": ("left open: AdaSwitch beats other switch positions, a fixed share, no suffix, and the teacher's text alone", "ours"),
 }
-"""What is claimed, and where: T stated by the paper, S stated by others of it. Five are ours: B, B2 and B3 ask what our
-floor does to C1 and Q (the bare ratio is the rule with no floor), F what it does to C4, and Q whether it is the adaptive switch
-that helps."""
+"""What is claimed, and where: T stated by the paper, S stated by others of it. Six are ours: B, B2 and B3 ask what our
+floor does to C1 and Q (the bare ratio is the rule with no floor), R what our learning rate does to C2, F what the floor does to
+C4, and Q whether it is the adaptive switch that helps."""
 
 BASELINES = ("sft", "seqkd", "kd", "onpolicy", "skd")
 CONTROLS = ("random", "fixed", "stop", "offpolicy")
@@ -56,7 +57,7 @@ def findings(results: Path) -> list[Finding]:
     metrics, ruled = with_settings(results, "metrics"), with_rules(results, "switches")
     makers: list[Callable[[], Iterator[Finding]]] = [
         lambda: _beats(BASELINES, "C1", final_scores(metrics)),
-        lambda: _under_other_distances(final_scores(with_settings(results, "metrics", "metrics"))),
+        lambda: _under_other_distances("C2", final_scores(with_settings(results, "metrics", "metrics"))),
         lambda: _harder_tasks_switch_more(metrics, ruled),
         lambda: _falls(ruled),
         lambda: _beats(BASELINES, "C5", early_scores(metrics), "mean validation score of the first half"),
@@ -64,6 +65,7 @@ def findings(results: Path) -> list[Finding]:
         lambda: _beats((*BASELINES, *CONTROLS), "B", final_scores(by_the_bare_ratio(results))),
         lambda: _beats((*BASELINES, *CONTROLS), "B2", final_scores(with_settings(results, "metrics", "fresh"))),
         lambda: _beats(PLANNED, "B3", final_scores(twenty_more(results))),
+        lambda: _under_other_distances("R", final_scores(at_the_better_rate(results))),
         lambda: _beats(CONTROLS, "Q", final_scores(metrics)),
     ]
     return [finding for make in makers for finding in make()]
@@ -87,6 +89,23 @@ def twenty_more(results: Path) -> pd.DataFrame:
     metrics = with_settings(folder, "metrics")
     students = metrics.groupby("method").seed.nunique().reindex([*PLANNED, "adaswitch"], fill_value=0)
     return metrics if students.min() == 20 else metrics[:0]
+
+
+def two_rates(results: Path) -> pd.DataFrame:
+    """Metrics of the study of divergences and, beside them, of the preset `half_rate`, which has the same runs at half of the rate;
+    none before all of those are there: by the plan nobody looks at some of them."""
+    full, folder = with_settings(results, "metrics", "metrics"), results.parent / "half_rate"
+    if folder == results or not (folder / "runs.csv").is_file():
+        return full[:0]
+    both = [full, with_settings(folder, "metrics", "metrics")]
+    runs = [set(some[["loss", "method", "seed", "steps"]].itertuples(index=False, name=None)) for some in both]
+    return pd.concat(both) if runs[0] == runs[1] else full[:0]
+
+
+def at_the_better_rate(results: Path) -> pd.DataFrame:
+    """Of `two_rates` the runs at the rate that validation chooses, for each method and loss."""
+    both = two_rates(results)
+    return both.merge(by_rate(both).query("chosen")[["loss", "method", "learning_rate"]]) if len(both) else both
 
 
 def table(results: Path) -> pd.DataFrame:
@@ -182,13 +201,13 @@ def _beats(others: Sequence[str], claim: str, scores: pd.DataFrame, of: str = ""
                 yield Finding(claim, task, what, _difference(wide, "adaswitch", other))
 
 
-def _under_other_distances(scores: pd.DataFrame) -> Iterator[Finding]:
+def _under_other_distances(claim: str, scores: pd.DataFrame) -> Iterator[Finding]:
     for loss in (name for name in METRICS if name in set(scores.loss) and name != "forward_kl"):
         for task, wide in by_seed(scores[scores.loss == loss]):
             for other in ("onpolicy", "skd"):
                 if {"adaswitch", other} <= set(wide):
                     what = f"AdaSwitch − {LOOKS[other][2]} under {METRICS[loss]}, {SCORES[HEADLINE[task]]}"
-                    yield Finding("C2", task, what, _difference(wide, "adaswitch", other))
+                    yield Finding(claim, task, what, _difference(wide, "adaswitch", other))
 
 
 def _harder_tasks_switch_more(metrics: pd.DataFrame, switches: pd.DataFrame) -> Iterator[Finding]:

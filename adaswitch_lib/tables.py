@@ -100,6 +100,24 @@ def paired_differences(scores: pd.DataFrame, within: str | None = None) -> pd.Da
     return table.assign(p_holm=holm(table.p)) if len(table) else table
 
 
+def by_rate(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Mean scores over seeds of each method and loss at each learning rate that it was run with.
+
+    Args:
+        metrics: of `records.with_settings` with a study.
+
+    Returns:
+        Columns task, loss, method, learning_rate, validation (mean of the last two examinations, as in `choosing`), test, and
+        chosen: whether the rate is the best by validation; of equals the lower is.
+    """
+    keys = ["task", "loss", "method", "learning_rate"]
+    curves = metrics[(metrics.split == "validation") & (metrics.metric == metrics.task.map(HEADLINE))].sort_values("step")
+    last = curves.groupby([*keys, "seed"]).tail(2)
+    parts = {"validation": last, "test": final_scores(metrics)}
+    table = pd.DataFrame({name: some.groupby(keys).value.mean() for name, some in parts.items()}).reset_index()
+    return table.assign(chosen=table.index.isin(table.groupby(keys[:-1]).validation.idxmax()))
+
+
 def world_fit(metrics: pd.DataFrame, references: pd.DataFrame) -> pd.DataFrame:
     """Whether there is something to decide: one column a task. Of tasks that students are not trained on, scores alone.
 

@@ -152,6 +152,32 @@ def test_twenty_more_students_are_judged_alone_and_only_beside_the_study_that_th
     assert found.verdict.tolist() == ["holds", "fails", "holds"]
 
 
+def test_distances_are_judged_at_the_rate_that_validation_chooses_once_all_runs_at_both_are_there(tmp_path):
+    """At half of the rate all lose 0.2 of the test rows, and of the validation rows all but on-policy KD, which gains as many."""
+
+    def with_study(folder, rate, gain=0.0, methods=("onpolicy", "skd", "adaswitch")):
+        runs, metrics = (pd.read_csv(made(folder, range(3)) / f"{name}.csv", keep_default_na=False) for name in ("runs", "metrics"))
+        runs = runs[(runs.task == "micro_dialog") & runs.method.isin(methods)].assign(learning_rate=rate)
+        study = runs.assign(run=runs.run + "-study", variant="metrics.reverse_kl", loss="reverse_kl")
+        more = metrics[metrics.run.isin(runs.run)]
+        metrics = pd.concat([more, more.assign(run=more.run + "-study")])
+        gains = metrics.run.str.contains("onpolicy") & (metrics.split == "validation")
+        metrics["value"] += gain * gains.map({True: 1, False: -1})
+        records.write_table(pd.concat([runs, study]), folder / "runs.csv")
+        records.write_table(metrics, folder / "metrics.csv")
+        return folder
+
+    folder = with_study(tmp_path / "grid", 0.004)
+    with_study(tmp_path / "half_rate", 0.002, 0.2, methods=("onpolicy", "adaswitch"))
+    assert "R" not in set(claims.table(folder).claim)  # SKD is missing
+    with_study(tmp_path / "half_rate", 0.002, 0.2)
+    found = claims.table(folder).set_index(["claim", "what"])["mean"]
+    line = "AdaSwitch − {} under reverse KL, all facts".format
+    assert found["C2", line("On-policy KD")] == pytest.approx(0.05, abs=0.003)
+    assert found["R", line("On-policy KD")] == pytest.approx(0.25, abs=0.003)
+    assert found["R", line("SKD")] == found["C2", line("SKD")]  # at the full rate both
+
+
 def test_the_divergence_at_the_switch_is_a_mean_over_rows(tmp_path):
     folder = made(tmp_path, SEEDS)
     switches = pd.read_csv(folder / "switches.csv")
@@ -193,7 +219,7 @@ def test_the_page_has_verdicts_and_every_line(tmp_path):
     words = claims.save(made(tmp_path, SEEDS))
     page = (tmp_path / "claims.md").read_text()
     lines = pd.read_csv(tmp_path / "claims.csv")
-    assert sum(page.count(f"\n| {letter}") for letter in "BCFQ") == len(words) + len(lines)
+    assert sum(page.count(f"\n| {letter}") for letter in "BCFQR") == len(words) + len(lines)
     assert "micro GSM 5" in page
     assert "Of 70 runs, studies included, collapsed (NaN or infinite logits): none;" in page
 

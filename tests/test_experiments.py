@@ -225,6 +225,16 @@ def test_twenty_more_students_learn_as_those_of_the_bare_ratio_did():
     assert len(seeds) == 20 and seeds.isdisjoint(config.seed for config in PRESETS["micro"].everything())
 
 
+def test_runs_at_half_of_the_rate_differ_from_those_of_figure_3_in_the_rate_alone():
+    full, half = (PRESETS[name] for name in ("micro", "half_rate"))
+    grid = full.configs(half.tasks, half.methods, half.seeds)
+    pairs = [*zip(half.study("metrics"), full.study("metrics"), strict=True)]
+    pairs += zip(half.configs(half.tasks, half.methods, half.seeds), grid, strict=True)
+    assert len(pairs) == len(half.everything()) == 36
+    for slow, fast in pairs:
+        assert slow == replace(fast, preset="half_rate", learning_rate=fast.learning_rate / 2)
+
+
 def test_a_rule_that_is_given_stands_as_it_is():
     rule = SwitchRule(multiplier=2.0, window=5, min_history=1, floor=0.0)
     config = PRESETS["micro"].config("micro_gsm", "adaswitch", 0, rule=rule)
