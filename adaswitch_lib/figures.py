@@ -164,6 +164,21 @@ def around_the_switch(traces: pd.DataFrame, ax: Axes, reach: int = 8, least: int
     return ax
 
 
+def students(table: pd.DataFrame, ax: Axes) -> Axes:
+    """Scores over training, a line a student; dotted, the half that `tables.jumps` counts by.
+
+    Args:
+        table: columns method, seed, step, value.
+    """
+    with plt.style.context(STYLE):
+        for (method, _), line in table.sort_values("step").groupby(["method", "seed"]):
+            ax.plot(line.step, line.value, color=LOOKS[method][0], lw=0.6, alpha=0.8)
+        ax.axhline(0.5, color="0.6", lw=0.7, ls=":", zorder=0)
+        ax.set_xlabel("optimiser step")
+        ax.margins(x=0.02)
+    return ax
+
+
 def each_seed(table: pd.DataFrame, ax: Axes, y: str = "value") -> Axes:
     """Figure 5, below: a grey line a seed, over the methods that were run with it, and a mark at each method's mean. Seeds differ
     by their starts: compare methods along a line.

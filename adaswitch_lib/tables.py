@@ -118,6 +118,18 @@ def by_rate(metrics: pd.DataFrame) -> pd.DataFrame:
     return table.assign(chosen=table.index.isin(table.groupby(keys[:-1]).validation.idxmax()))
 
 
+def jumps(metrics: pd.DataFrame) -> pd.DataFrame:
+    """How many students of each method and task there are, how many of them get more than half of the validation rows right at some
+    examination, and the median step of the first: columns task, method, students, pass, step. Of tasks whose rows are right or
+    wrong."""
+    curves = metrics[(metrics.split == "validation") & metrics.metric.isin(["accuracy", "all_facts"])]
+    keys = ["task", "method"]
+    first = curves[curves.value > 0.5].groupby([*keys, "seed"]).step.min().groupby(keys).agg(["size", "median"])
+    table = curves.groupby(keys).seed.nunique().to_frame("students")
+    table = table.assign(**{"pass": first["size"].reindex(table.index, fill_value=0), "step": first["median"]}).reset_index()
+    return table.sort_values(keys, key=lambda names: names.map([*LOOKS].index), ignore_index=True)
+
+
 def world_fit(metrics: pd.DataFrame, references: pd.DataFrame) -> pd.DataFrame:
     """Whether there is something to decide: one column a task. Of tasks that students are not trained on, scores alone.
 

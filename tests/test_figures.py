@@ -175,6 +175,14 @@ def test_divergence_is_counted_from_the_switch():
     plt.close("all")
 
 
+def test_each_student_is_a_line_over_training_beside_that_of_one_half():
+    table = pd.DataFrame({"method": "kd", "seed": [1, 0, 0, 1], "step": [10, 10, 0, 0], "value": [0.4, 0.3, 0.1, 0.2]})
+    (ax,) = figures.panels(1, 1, 2.0)[0]
+    figures.students(table, ax)
+    assert [line.get_ydata().tolist() for line in ax.lines[:2]] == [[0.1, 0.3], [0.2, 0.4]]
+    assert set(ax.lines[2].get_ydata()) == {0.5} and ax.lines[0].get_color() == LOOKS["kd"][0]
+
+
 def test_each_seed_is_a_line_over_the_methods_that_were_run_with_it():
     table = pd.DataFrame({"method": ["kd", "kd", "sft"], "seed": [0, 1, 0], "value": [0.2, 0.4, 0.1]})
     _, ax = plt.subplots()

@@ -76,6 +76,41 @@ def test_early_is_the_first_half_without_what_came_before_training():
     assert found.set_index("seed").value.to_dict() == pytest.approx({0: 0.2, 1: 0.1})
 
 
+def test_students_that_pass_one_half_are_counted_by_hand():
+    scores = {("kd", 0): (0.1, 0.6, 0.4), ("kd", 1): (0.2, 0.5, 0.9), ("kd", 2): (0.1, 0.1, 0.2), ("sft", 0): (0.5, 0.5, 0.5)}
+    lines = [
+        {"method": method, "seed": seed, "step": 10 * i, "value": value}
+        for (method, seed), curve in scores.items()
+        for i, value in enumerate(curve)
+    ]
+    metrics = pd.DataFrame(lines).assign(task="micro_dialog", split="validation", metric="all_facts")
+    others = [metrics.assign(split="test", value=1.0), metrics.assign(metric="facts", value=1.0)]
+    found = tables.jumps(pd.concat([metrics, *others])).set_index("method")
+    assert found.loc["kd", ["students", "pass", "step"]].tolist() == [3, 2, 15]  # at 10 and at 20; passed stays passed
+    assert found.loc["sft", ["students", "pass"]].tolist() == [1, 0] and pd.isna(found.step.sft)
+
+
+def test_the_rate_that_validation_chooses_by_hand():
+    """Of the last two examinations the mean counts, over seeds; of equals the lower rate is taken; test scores do not matter."""
+    curves = {
+        ("kd", 0.002, 0): (0.9, 0.4, 0.6), ("kd", 0.002, 1): (0.9, 0.6, 0.4),
+        ("kd", 0.004, 0): (0.0, 0.5, 0.7), ("kd", 0.004, 1): (0.0, 0.5, 0.5),
+        ("sft", 0.004, 0): (0.0, 0.5, 0.5), ("sft", 0.002, 0): (0.0, 0.5, 0.5),
+    }  # fmt: skip
+    lines = [
+        {"method": method, "learning_rate": rate, "seed": seed, "split": split, "step": 10 * i, "value": value}
+        for (method, rate, seed), curve in curves.items()
+        for i, (split, value) in enumerate([*(("validation", value) for value in curve), ("test", 1 - 100 * rate)])
+    ]
+    metrics = pd.DataFrame(lines).assign(task="micro_dialog", loss="forward_kl", metric="all_facts")
+    found = tables.by_rate(metrics).set_index(["method", "learning_rate"])
+    assert found.validation.to_dict() == pytest.approx(
+        {("kd", 0.002): 0.5, ("kd", 0.004): 0.55, ("sft", 0.002): 0.5, ("sft", 0.004): 0.5}
+    )
+    assert found.test.unique().tolist() == pytest.approx([0.8, 0.6])
+    assert found.index[found.chosen].tolist() == [("kd", 0.004), ("sft", 0.002)]
+
+
 def test_cost_is_told_in_steps_of_other_methods():
     lines = [("kd", 0, 1.0), ("kd", 0, 3.0), ("onpolicy", 0, 4.0), ("adaswitch", 0, 5.0)]
     lines += [("onpolicy", 1, 8.0), ("adaswitch", 1, 10.0)]  # a slower machine, and none of KD
