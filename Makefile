@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PRESET ?= quick
 OUT := results/quickstart/executed
 RUN := results/$(PRESET)/executed
-# which notebooks a preset has runs for
+# which notebooks a preset has runs for; those of half_rate stand in micro's 04, beside the others
 SMALLER := $(filter smollm2 confirm half_rate,$(PRESET))
 DRAWN := 03_main_results $(if $(SMALLER),,04_metric_comparison) 05_switch_rate 06_kld_curves \
 	07_early_stage_validation 08_cost $(if $(SMALLER),,09_sensitivity) 10_controls \

@@ -165,7 +165,7 @@ def around_the_switch(traces: pd.DataFrame, ax: Axes, reach: int = 8, least: int
 
 
 def students(table: pd.DataFrame, ax: Axes) -> Axes:
-    """Scores over training, a line a student; dotted, the half that `tables.jumps` counts by.
+    """Scores over training, a line a student; dotted, the half that `tables.passing` counts by.
 
     Args:
         table: columns method, seed, step, value.

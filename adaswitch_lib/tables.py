@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from adaswitch_lib.looks import LOOKS
+from adaswitch_lib.looks import LOOKS, METRICS
 from adaswitch_lib.records import write_table
 from adaswitch_lib.statistics import holm, over_seeds, paired
 
@@ -115,18 +115,40 @@ def by_rate(metrics: pd.DataFrame) -> pd.DataFrame:
     last = curves.groupby([*keys, "seed"]).tail(2)
     parts = {"validation": last, "test": final_scores(metrics)}
     table = pd.DataFrame({name: some.groupby(keys).value.mean() for name, some in parts.items()}).reset_index()
-    return table.assign(chosen=table.index.isin(table.groupby(keys[:-1]).validation.idxmax()))
+    table = table.sort_values(
+        keys[:-1], key=lambda names: names.map([*HEADLINE, *METRICS, *LOOKS].index), ignore_index=True, kind="stable"
+    )
+    best = table.assign(validation=table.validation.round(9)).groupby(keys[:-1]).validation.idxmax()  # equals, up to rounding
+    return table.assign(chosen=table.index.isin(best))
 
 
-def jumps(metrics: pd.DataFrame) -> pd.DataFrame:
+def lost_to_forward_kl(rates: pd.DataFrame) -> pd.DataFrame:
+    """By how much the mean test score under each other loss is below that under forward KL: where both have the highest rate, and
+    where each has the one that validation chose.
+
+    Args:
+        rates: of `by_rate`.
+
+    Returns:
+        Columns task, loss, method, at the highest rate, at the chosen rates.
+    """
+    highest = rates.learning_rate == rates.groupby(["task", "loss", "method"]).learning_rate.transform("max")
+    parts = {}
+    for name, some in (("at the highest rate", rates[highest]), ("at the chosen rates", rates[rates.chosen])):
+        test = some.set_index(["task", "loss", "method"]).test
+        parts[name] = test.xs("forward_kl", level="loss") - test.drop("forward_kl", level="loss")
+    return pd.DataFrame(parts).reorder_levels(["task", "loss", "method"]).reset_index()
+
+
+def passing(metrics: pd.DataFrame) -> pd.DataFrame:
     """How many students of each method and task there are, how many of them get more than half of the validation rows right at some
-    examination, and the median step of the first: columns task, method, students, pass, step. Of tasks whose rows are right or
+    examination, and the median step of the first: columns task, method, students, passed, step. Of tasks whose rows are right or
     wrong."""
     curves = metrics[(metrics.split == "validation") & metrics.metric.isin(["accuracy", "all_facts"])]
     keys = ["task", "method"]
     first = curves[curves.value > 0.5].groupby([*keys, "seed"]).step.min().groupby(keys).agg(["size", "median"])
     table = curves.groupby(keys).seed.nunique().to_frame("students")
-    table = table.assign(**{"pass": first["size"].reindex(table.index, fill_value=0), "step": first["median"]}).reset_index()
+    table = table.assign(passed=first["size"].reindex(table.index, fill_value=0), step=first["median"]).reset_index()
     return table.sort_values(keys, key=lambda names: names.map([*LOOKS].index), ignore_index=True)
 
 

@@ -26,6 +26,7 @@ def made(folder, seeds):
                     "variant": "",
                     "loss": "forward_kl",
                     "rule.floor": 1.0,
+                    "learning_rate": 0.001,
                     "collapsed": False,
                 }
                 runs.append(run | {"paired_with": run["run"]} | dict.fromkeys(records.SAME_IN_A_GRID, 1))
@@ -152,30 +153,53 @@ def test_twenty_more_students_are_judged_alone_and_only_beside_the_study_that_th
     assert found.verdict.tolist() == ["holds", "fails", "holds"]
 
 
-def test_distances_are_judged_at_the_rate_that_validation_chooses_once_all_runs_at_both_are_there(tmp_path):
-    """At half of the rate all lose 0.2 of the test rows, and of the validation rows all but on-policy KD, which gains as many."""
+METHODS, LOSSES = ("onpolicy", "skd", "adaswitch"), ("forward_kl", "reverse_kl", "jensen_shannon", "total_variation")
 
-    def with_study(folder, rate, gain=0.0, methods=("onpolicy", "skd", "adaswitch")):
-        runs, metrics = (pd.read_csv(made(folder, range(3)) / f"{name}.csv", keep_default_na=False) for name in ("runs", "metrics"))
-        runs = runs[(runs.task == "micro_dialog") & runs.method.isin(methods)].assign(learning_rate=rate)
-        study = runs.assign(run=runs.run + "-study", variant="metrics.reverse_kl", loss="reverse_kl")
-        more = metrics[metrics.run.isin(runs.run)]
-        metrics = pd.concat([more, more.assign(run=more.run + "-study")])
-        gains = metrics.run.str.contains("onpolicy") & (metrics.split == "validation")
-        metrics["value"] += gain * gains.map({True: 1, False: -1})
-        records.write_table(pd.concat([runs, study]), folder / "runs.csv")
-        records.write_table(metrics, folder / "metrics.csv")
-        return folder
 
-    folder = with_study(tmp_path / "grid", 0.004)
-    with_study(tmp_path / "half_rate", 0.002, 0.2, methods=("onpolicy", "adaswitch"))
-    assert "R" not in set(claims.table(folder).claim)  # SKD is missing
-    with_study(tmp_path / "half_rate", 0.002, 0.2)
+def at_one_rate(folder, rate, gain=0.0, lacks="no run", steps=1):
+    """Figure 3's runs, three seeds. On validation rows on-policy KD has `gain` more under reverse KL, all else `gain` less, as all
+    have on the test."""
+    runs, metrics = (pd.read_csv(made(folder, range(3)) / f"{name}.csv", keep_default_na=False) for name in ("runs", "metrics"))
+    runs = runs[(runs.task == "micro_dialog") & runs.method.isin(METHODS)].assign(learning_rate=rate, steps=steps)
+    metrics = metrics[metrics.run.isin(runs.run)]
+    for loss in LOSSES[1:]:
+        study = runs[runs.variant == ""].assign(loss=loss, variant=f"metrics.{loss}")
+        runs = pd.concat([runs, study.assign(run=study.run + f"-{loss}")])
+        metrics = pd.concat(
+            [metrics, metrics[metrics.run.isin(study.run)].assign(run=lambda some, loss=loss: some.run + f"-{loss}")]
+        )
+    gains = metrics.run.str.contains("onpolicy.*reverse_kl") & (metrics.split == "validation")
+    metrics["value"] += gain * gains.map({True: 1, False: -1})
+    records.write_table(runs[~runs.run.str.endswith(lacks)], folder / "runs.csv")
+    records.write_table(metrics, folder / "metrics.csv")
+    return folder
+
+
+def test_distances_are_judged_at_the_rate_that_validation_chooses_for_each_method_and_distance(tmp_path):
+    folder = at_one_rate(tmp_path / "grid", 0.004)
+    at_one_rate(tmp_path / "half_rate", 0.002, gain=0.2)
     found = claims.table(folder).set_index(["claim", "what"])["mean"]
-    line = "AdaSwitch − {} under reverse KL, all facts".format
-    assert found["C2", line("On-policy KD")] == pytest.approx(0.05, abs=0.003)
-    assert found["R", line("On-policy KD")] == pytest.approx(0.25, abs=0.003)
-    assert found["R", line("SKD")] == found["C2", line("SKD")]  # at the full rate both
+    line = "AdaSwitch − {}, all facts".format
+    assert len(found["R"]) == len(found["C2"]) == 6
+    assert found["C2", line("On-policy KD under reverse KL")] == pytest.approx(0.05, abs=0.003)
+    assert found["R", line("On-policy KD under reverse KL")] == pytest.approx(0.25, abs=0.003)
+    for same in ("SKD under reverse KL", "On-policy KD under JSD"):  # at the full rate both
+        assert found["R", line(same)] == found["C2", line(same)]
+    assert "R" not in set(claims.table(tmp_path / "half_rate").claim)
+
+
+@pytest.mark.parametrize("which", ["grid", "half_rate"])
+@pytest.mark.parametrize("lacks", ["onpolicy-2-reverse_kl", "skd-0"])
+def test_distances_are_not_judged_at_two_rates_before_all_runs_at_both_are_there(tmp_path, which, lacks):
+    folders = {
+        name: at_one_rate(tmp_path / name, 0.004, lacks=lacks if name == which else "no run") for name in ("grid", "half_rate")
+    }
+    assert "R" not in set(claims.table(folders["grid"]).claim)
+
+
+def test_distances_are_not_judged_at_two_rates_over_different_steps(tmp_path):
+    at_one_rate(tmp_path / "half_rate", 0.002, steps=2)
+    assert "R" not in set(claims.table(at_one_rate(tmp_path / "grid", 0.004)).claim)
 
 
 def test_the_divergence_at_the_switch_is_a_mean_over_rows(tmp_path):

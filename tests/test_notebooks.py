@@ -110,7 +110,7 @@ def test_the_training_notebook_makes_every_method_on_every_task(trained):
         ("04_metric_comparison", {"figure_3"}),
         ("05_switch_rate", {"figure_4a"}),
         ("06_kld_curves", {"figure_4b"}),
-        ("07_early_stage_validation", {"figure_5", "lead"}),
+        ("07_early_stage_validation", {"figure_5", "lead", "students"}),
         ("08_cost", {"step_seconds"}),
         ("09_sensitivity", {"sensitivity", "floors"}),
         ("10_controls", {"controls", "bare_ratio"}),

@@ -77,7 +77,10 @@ def test_early_is_the_first_half_without_what_came_before_training():
 
 
 def test_students_that_pass_one_half_are_counted_by_hand():
-    scores = {("kd", 0): (0.1, 0.6, 0.4), ("kd", 1): (0.2, 0.5, 0.9), ("kd", 2): (0.1, 0.1, 0.2), ("sft", 0): (0.5, 0.5, 0.5)}
+    scores = {
+        **{("kd", seed): curve for seed, curve in enumerate([(0.1, 0.6, 0.7), (0.2, 0.5, 0.9), (0.1, 0.1, 0.2), (0.6, 0.2, 0.2)])},
+        ("sft", 0): (0.5, 0.5, 0.5),
+    }
     lines = [
         {"method": method, "seed": seed, "step": 10 * i, "value": value}
         for (method, seed), curve in scores.items()
@@ -85,9 +88,9 @@ def test_students_that_pass_one_half_are_counted_by_hand():
     ]
     metrics = pd.DataFrame(lines).assign(task="micro_dialog", split="validation", metric="all_facts")
     others = [metrics.assign(split="test", value=1.0), metrics.assign(metric="facts", value=1.0)]
-    found = tables.jumps(pd.concat([metrics, *others])).set_index("method")
-    assert found.loc["kd", ["students", "pass", "step"]].tolist() == [3, 2, 15]  # at 10 and at 20; passed stays passed
-    assert found.loc["sft", ["students", "pass"]].tolist() == [1, 0] and pd.isna(found.step.sft)
+    found = tables.passing(pd.concat([metrics, *others])).set_index("method")
+    assert found.loc["kd", ["students", "passed", "step"]].tolist() == [4, 3, 10]  # at 10, 20 and 0; passed stays passed
+    assert found.loc["sft", ["students", "passed"]].tolist() == [1, 0] and pd.isna(found.step.sft)
 
 
 def test_the_rate_that_validation_chooses_by_hand():
@@ -108,7 +111,16 @@ def test_the_rate_that_validation_chooses_by_hand():
         {("kd", 0.002): 0.5, ("kd", 0.004): 0.55, ("sft", 0.002): 0.5, ("sft", 0.004): 0.5}
     )
     assert found.test.unique().tolist() == pytest.approx([0.8, 0.6])
-    assert found.index[found.chosen].tolist() == [("kd", 0.004), ("sft", 0.002)]
+    assert found.index[found.chosen].tolist() == [("sft", 0.002), ("kd", 0.004)]
+
+
+def test_what_a_loss_loses_to_forward_kl_by_hand():
+    """At the highest rate 0.9 − 0.5; validation chooses the lower rate for reverse KL alone."""
+    lines = [("forward_kl", 0.004, 0.9, True), ("forward_kl", 0.002, 0.8, False)]
+    lines += [("reverse_kl", 0.004, 0.5, False), ("reverse_kl", 0.002, 0.85, True)]
+    rates = pd.DataFrame(lines, columns=["loss", "learning_rate", "test", "chosen"]).assign(task="micro_dialog", method="kd")
+    (line,) = tables.lost_to_forward_kl(rates).itertuples(index=False, name=None)
+    assert line == ("micro_dialog", "reverse_kl", "kd", pytest.approx(0.4), pytest.approx(0.05))
 
 
 def test_cost_is_told_in_steps_of_other_methods():
