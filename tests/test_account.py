@@ -99,6 +99,12 @@ def divergences() -> str:
     return by_method(cells[[name for name in METRICS.values() if name in cells]], "learned and switched by")
 
 
+def at_chosen_rates() -> str:
+    rates = read("two_rates").query("chosen")
+    cells = rates.pivot(index="method", columns="loss", values="test").rename(columns=METRICS)
+    return by_method(cells[[name for name in METRICS.values() if name in cells]], "at the better rate")
+
+
 def apart() -> str:
     scores = pd.concat(tables.final_scores(with_settings(RESULTS, "metrics", study)) for study in ("metrics", "apart"))
     ours = scores[scores.method == "adaswitch"].drop_duplicates("run")
@@ -133,7 +139,7 @@ def leads_of(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    "table", [bare_ratio, twenty, poor_start, other_rules, caught, controls, prompts, divergences, apart, rules]
+    "table", [bare_ratio, twenty, poor_start, other_rules, caught, controls, prompts, divergences, at_chosen_rates, apart, rules]
 )
 def test_a_table_of_the_account_is_what_the_results_say(table):
     assert table() in ACCOUNT
@@ -291,3 +297,26 @@ def test_the_texts_and_switches_of_the_twenty_are_told_as_they_were():
     assert f"it is {by_step[200]:.3f} nats from the teacher, after {by_step[80]:.3f} at step 80" in account
     loss = with_settings(TWENTY, "switches").query("method == 'adaswitch' and seed == 14 and step > 180").loss.mean()
     assert f"loss on its texts is {loss:.3f} nats" in account
+
+
+def test_what_half_of_the_rate_does_is_told_as_it_was():
+    account = " ".join(ACCOUNT.split())
+    lines = claims.table(RESULTS).query("claim == 'R'")
+    assert (
+        len(lines) == 6 and set(lines.verdict) == {"not decided"} and all(effect(line) in account for _, line in lines.iterrows())
+    )
+    means = lines.set_index("what")["mean"].abs()
+    assert means[~means.index.str.contains("TVD")].max() < 0.0105 and lines[~lines.what.str.contains("TVD")].high.max() < 0.06
+    rates = tables.by_rate(claims.two_rates(RESULTS))
+    chosen = rates[rates.chosen].groupby("loss").learning_rate.unique()
+    assert chosen.pop("forward_kl").tolist() == [0.004] and [list(some) for some in chosen] == [[0.002]] * 3
+    lost = tables.lost_to_forward_kl(rates).groupby("loss")
+    low, high = (
+        getattr(lost, name)(numeric_only=True).loc[["reverse_kl", "jensen_shannon", "total_variation"]] for name in ("min", "max")
+    )
+    half, whole = (
+        [f"{a:.3f} to {b:.3f}" for a, b in zip(low[name], high[name], strict=True)]
+        for name in ("at the chosen rates", "at the highest rate")
+    )
+    assert "reverse KL is {} below it, JSD {} and total variation {},".format(*half) in account
+    assert "where at the whole rate it was {}, {} and {}.".format(*whole) in account

@@ -129,6 +129,19 @@ def test_notebooks_of_results_run_headless(name, figures, trained, tmp_path, mon
     assert torch_loaded == "False" and int(megabytes) < 500  # a Binder has 1,000 for kernel and server
 
 
+def test_the_kept_results_show_figure_3_at_two_rates(tmp_path, monkeypatch, inline):
+    monkeypatch.setenv("ADASWITCH_HOME", str(tmp_path))
+    for name in ("micro", "half_rate"):
+        (tmp_path / "results" / name).mkdir(parents=True)
+        for file in ("runs.csv", "metrics.csv", "switches.csv"):
+            (tmp_path / "results" / name / file).symlink_to(ROOT / "results" / name / file)
+    outputs = run("04_metric_comparison", tmp_path / "out.ipynb", preset="micro")
+    assert {"figure_3", "better_rate"} <= drawn(tmp_path / "figures" / "micro")
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
+    made, kept = (home / "results" / "micro" / "tables" / "two_rates.csv" for home in (tmp_path, ROOT))
+    assert made.read_bytes() == kept.read_bytes()
+
+
 def test_results_are_drawn_the_same_bytes_again(trained, tmp_path, monkeypatch):
     made = []
     for again in ("a", "b"):
