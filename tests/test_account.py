@@ -221,7 +221,8 @@ def test_mixtures_of_texts_are_told_apart_on_word_problems():
 def test_losses_are_told_to_differ_in_rate_too():
     scores = tables.final_scores(with_settings(RESULTS, "metrics")).query("task == 'micro_dialog' and seed < 3")
     gkd, imitkd = (scores[scores.method == name].value.mean() for name in ("gkd", "imitkd"))
-    assert f"ends at {gkd:.3f} with these three seeds, ImitKD, the same by forward KL, at {imitkd:.3f}" in ACCOUNT
+    told = "GKD, by JSD, ends at {:.3f} with these three seeds, and ImitKD, the same mixture by forward KL, at {:.3f}"
+    assert told.format(gkd, imitkd) in ACCOUNT.replace("\n", " ")
     tried = pd.read_csv(RESULTS / "choices.csv").query("task == 'micro_dialog' and method == 'gkd'").set_index("settings").score
     full, half = (tried[json.dumps({"learning_rate": rate})] for rate in (0.004, 0.002))
     assert f"GKD at the full rate had {full:.3f} of validation rows after 125 steps, where it had {half:.3f} at the half" in ACCOUNT
@@ -320,3 +321,15 @@ def test_what_half_of_the_rate_does_is_told_as_it_was():
     )
     assert "reverse KL is {} below it, JSD {} and total variation {},".format(*half) in account
     assert "where at the whole rate it was {}, {} and {}.".format(*whole) in account
+    wide = tables.final_scores(claims.two_rates(RESULTS)).query("loss != 'forward_kl'")
+    gains = wide.pivot(index=["loss", "method", "seed"], columns="learning_rate", values="value")
+    gains = gains[0.002] - gains[0.004]
+    assert (gains > 0).sum() == 22 and len(gains) == 27 and (gains.groupby(["loss", "method"]).mean() > 0).all()
+    best = tables.final_scores(claims.at_the_better_rate(claims.two_rates(RESULTS)))
+    best = best.pivot(index=["method", "seed"], columns="loss", values="value")
+    assert best.drop(columns="forward_kl").lt(best.forward_kl, axis=0).all(axis=None)
+    for folder, rates, shares in ((RESULTS, "29 to 49", "14 to 23"), (RESULTS.parent / "half_rate", "20 to 31", "9 to 13")):
+        switches = with_settings(folder, "switches", "metrics").query("method == 'adaswitch' and loss_of_run != 'forward_kl'")
+        means = 100 * switches.groupby("loss_of_run")[["switch_rate", "teacher_share"]].mean()
+        for name, told in (("switch_rate", rates), ("teacher_share", shares)):
+            assert told == f"{means[name].min():.0f} to {means[name].max():.0f}" and f"{told}%" in account.replace(" %", "%"), told
