@@ -245,7 +245,7 @@ def test_why_twenty_students_did_not_confirm_the_lead_is_told_as_it_was():
     scores = tables.final_scores(metrics)
     leads, early = leads_of(scores), leads_of(tables.early_scores(metrics))
     for name in claims.PLANNED:  # of the twenty, and without the student that one may blame
-        assert behind(leads[name].drop(14)).removesuffix("]") in account, name
+        assert behind(leads[name].drop(14)) in account, name
     assert all(f"{value:.3f}" in account for value in (leads.std().min(), leads.std().max()))
     assert behind(early.skd) in README and f"SKD leads AdaSwitch by {behind(early.skd)} (0.025 by Holm over the three" in account
     assert f"{-early.skd.drop(14).mean():.3f} without seed 14)" in account
@@ -271,14 +271,15 @@ def test_why_twenty_students_did_not_confirm_the_lead_is_told_as_it_was():
     told = pd.DataFrame([facts(answer) for answer in items.answer], index=items.index)
     right = pd.DataFrame({fact: told[fact] == items.example.map(list(rows[fact]).__getitem__) for fact in told})
     assert (right.all(axis=1) == items.all_facts).all()
-    by_method = right.groupby(items.method).mean()
-    assert f"in {100 * by_method.who.min():.0f} to {100 * by_method.who.max():.0f} %: it is what" in account
-    assert by_method.drop(columns="who").min(axis=None) > 0.95
+    shares = right.groupby(items.method).mean()
+    assert f"in {100 * shares.who.min():.0f} to {100 * shares.who.max():.0f} %: it is what" in account
+    assert shares.drop(columns="who").min(axis=None) > 0.95
     ends = items.groupby(["method", "seed"]).all_facts.mean() < 0.5
     who = right.who.groupby([items.method, items.seed]).mean()[ends]
     assert f"what {(who < 0.5).sum()} of the {ends.sum()} students lack that end below one half" in account
     where = right["where"][items.seed == 14].groupby(items.method).mean()
-    assert f"{where.adaswitch:.0%}" == "14%" and where.drop("adaswitch").min() == 0.998
+    assert f"has *where* right in {100 * where.adaswitch:.0f} % of the test rows, the others' in" in account
+    assert f"the others' in {100 * where.drop('adaswitch').min():.1f} % or more" in account
 
 
 def test_the_texts_and_switches_of_the_twenty_are_told_as_they_were():
