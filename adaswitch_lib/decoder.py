@@ -29,6 +29,7 @@ class Decoder:
         self.model = model
         self.last_position = (getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**31) - 1
         self.unseen = unseen
+        self.cache_name = cache_argument(model)
         self.mask = torch.zeros(num_rows, 0, dtype=torch.long, device=model.device)
         # the same kind of layer throughout: those of a sliding window must keep what a cut may uncover
         self.cache = Cache(layer_class_to_replicate=_Layer)
@@ -48,9 +49,9 @@ class Decoder:
             input_ids=ids,
             attention_mask=self.mask,
             position_ids=position_ids,
-            past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=keep,
+            **{self.cache_name: self.cache},
         ).logits[:, -keep:]
 
     def select(self, rows: Tensor, drop: Tensor | None = None) -> Decoder:
@@ -140,9 +141,22 @@ def check_can_be_cut(model: PreTrainedModel) -> None:
             f"{type(model).__name__} keeps a recurrent state, which cannot be cut back to an earlier token. "
             "generate works with attention-only models (Llama, Qwen, Gemma, GPT-2, GPT-NeoX, Mistral, …)."
         )
+    cache_argument(model)
+
+
+def cache_argument(model: PreTrainedModel) -> str:
+    """The name by which this model's forward takes its key-value cache: "cache" since transformers 5.24, "past_key_values" before.
+
+    Raises:
+        ValueError: for a model without a cache.
+    """
+    model = getattr(model, "_orig_mod", model)  # of torch.compile
     base = model.get_base_model() if hasattr(model, "get_base_model") else model  # of a peft model
-    if "past_key_values" not in inspect.signature(base.forward).parameters:
-        raise ValueError(f"{type(base).__name__} has no key-value cache, which generate needs: choose a model that has one.")
+    known = inspect.signature(base.forward).parameters
+    for name in ("cache", "past_key_values"):
+        if name in known:
+            return name
+    raise ValueError(f"{type(base).__name__} has no key-value cache, which generate needs: choose a model that has one.")
 
 
 def _enlarged(old: Tensor | None, like: Tensor, length: int, capacity: int) -> Tensor:

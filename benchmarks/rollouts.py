@@ -25,6 +25,7 @@ import transformers
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from adaswitch_lib import AdaSwitch, OffPolicy, OnPolicy, SwitchRule, figures, forward_kl, generate, load_pair
+from adaswitch_lib.decoder import cache_argument
 from adaswitch_lib.losses import distillation_loss
 from adaswitch_lib.paths import figures_dir
 from adaswitch_lib.records import write_table
@@ -44,7 +45,7 @@ def naive_adaswitch(teacher, student, prompt_ids, prompt_mask, *, max_new_tokens
     divergences, tokens = [], []
     for i in range(max_new_tokens):
         t, s = (
-            model(input_ids=ids, attention_mask=mask, past_key_values=cache, logits_to_keep=1).logits[:, -1]
+            model(input_ids=ids, attention_mask=mask, logits_to_keep=1, **{cache_argument(model): cache}).logits[:, -1]
             for model, cache in zip((teacher, student), caches, strict=True)
         )
         d = forward_kl(t, s)

@@ -62,7 +62,7 @@ MASK = torch.tensor([[0, 1, 1], [1, 1, 1]])
 )
 def test_a_request_that_cannot_be_carried_out_is_refused_before_any_work(pair, monkeypatch, changes, says):
     calls = []
-    monkeypatch.setattr(type(pair.teacher), "forward", lambda *a, past_key_values=None, **k: calls.append(1))
+    monkeypatch.setattr(type(pair.teacher), "forward", lambda *a, cache=None, **k: calls.append(1))
     request = dict(prompt_ids=IDS, prompt_mask=MASK, max_new_tokens=4, row_seeds=[0, 1], eos_token_id=2, pad_token_id=0)
     with pytest.raises(ValueError, match=says):
         generate(OnPolicy(), pair.teacher, pair.student, **(request | changes))
@@ -214,7 +214,7 @@ def test_unequal_vocabularies_are_refused_before_any_work(pair, monkeypatch):
     wide = copy.deepcopy(pair.teacher)
     wide.resize_token_embeddings(len(pair.tokenizer) + 8, mean_resizing=False)
     calls = []
-    monkeypatch.setattr(type(wide), "forward", lambda *a, past_key_values=None, **k: calls.append(1))
+    monkeypatch.setattr(type(wide), "forward", lambda *a, cache=None, **k: calls.append(1))
     with pytest.raises(ValueError, match="unequal vocabularies"):
         write(AdaSwitch(), Pair(wide, pair.student, pair.tokenizer), (IDS, MASK))
     assert not calls
