@@ -32,8 +32,8 @@ class Policy:
         """Write every row of the session to its end."""
         raise NotImplementedError
 
-    def threshold(self, divergence: Tensor) -> Tensor | None:
-        """τ_i that this policy holds d_i against, shape [batch pos]; None if it has no threshold."""
+    def threshold(self, session: Session) -> Tensor | None:
+        """τ_i that this policy holds the session's d_i against, shape [batch pos]; None if it has no threshold."""
         return None
 
 
@@ -74,13 +74,17 @@ class AdaSwitch(Policy):
     def write(self, session: Session) -> None:
         explore_then_guide(session, self._judge)
 
-    def threshold(self, divergence: Tensor) -> Tensor:
-        return switch_threshold(divergence, self.rule)
+    def threshold(self, session: Session) -> Tensor:
+        return switch_threshold(session.divergence, self._rule(session))
+
+    def _rule(self, session: Session) -> SwitchRule:
+        """The rule, by which no divergence that may be rounding is a jump."""
+        return replace(self.rule, floor=max(self.rule.floor, session.resolution))
 
     def _judge(self, session: Session, block: Block) -> Tensor:
         written = session.real()[block.rows]
         written.scatter_(1, block.positions, block.real)
-        switch = first_switch(session.divergence[block.rows], written, self.rule)
+        switch = first_switch(session.divergence[block.rows], written, self._rule(session))
         return block.positions == switch[:, None]
 
 
@@ -105,13 +109,13 @@ class RandomSwitch(AdaSwitch):
     whose student text reaches it, so that none is lost; with one row it stays where it was.
     """
 
-    def threshold(self, divergence: Tensor) -> None:
+    def threshold(self, session: Session) -> None:
         """None: the positions are dealt, and not where d_i exceeds anything."""
 
     def write(self, session: Session) -> None:
         scout = Session(replace(session.request, record_divergence=True, keep_teacher_logits=False), self.divergence)
         scout.write(scout.start(), Source.STUDENT)
-        found = first_switch(scout.divergence, scout.real(), self.rule)
+        found = first_switch(scout.divergence, scout.real(), self._rule(scout))
         dealt = _deal(found.tolist(), scout.length.tolist(), seed=sum(map(int, session.request.row_seeds)))
         explore_then_guide(session, _at(torch.tensor(dealt, device=found.device)))
 
@@ -174,13 +178,12 @@ class PerTokenSwitch(Policy):
     def write(self, session: Session) -> None:
         session.write(session.start(), Source.STUDENT, self._judge)
 
-    def threshold(self, divergence: Tensor) -> Tensor:
-        position = torch.arange(divergence.shape[-1], device=divergence.device)
-        return (self.initial * torch.exp(-self.decay * position)).expand_as(divergence)
+    def threshold(self, session: Session) -> Tensor:
+        position = torch.arange(session.divergence.shape[-1], device=session.divergence.device)
+        return (self.initial * torch.exp(-self.decay * position)).clamp(min=session.resolution).expand_as(session.divergence)
 
     def _judge(self, session: Session, block: Block) -> Tensor:
-        divergence = session.divergence[block.rows]
-        return (divergence > self.threshold(divergence)).gather(1, block.positions)
+        return (session.divergence > self.threshold(session))[block.rows].gather(1, block.positions)
 
 
 @torch.no_grad()
@@ -246,7 +249,7 @@ def generate(
     with _eval_mode(teacher, student):
         session = Session(request, policy.divergence)
         policy.write(session)
-    return session.rollout(policy.threshold(session.divergence))
+    return session.rollout(policy.threshold(session))
 
 
 def explore_then_guide(session: Session, judge: Judge) -> None:

@@ -21,8 +21,15 @@ def row_uniforms(row_seeds: Sequence[int], num_positions: int) -> Tensor:
     The global random state is neither read nor changed.
     """
     generator = torch.Generator(device="cpu")  # whatever the default device is
-    draw = {"dtype": torch.float64, "device": "cpu"}
-    return torch.stack([torch.rand(num_positions, 2, generator=generator.manual_seed(int(seed)), **draw) for seed in row_seeds])
+
+    def uniforms(seed: int) -> Tensor:
+        return torch.rand(num_positions, 2, generator=generator.manual_seed(seed), dtype=torch.float64, device="cpu")
+
+    def of_row(seed: int) -> Tensor:
+        high, low = divmod(seed % 2**64, 2**32)  # of a seed torch's generator takes 32 bits
+        return (uniforms(low) - uniforms(high ^ 0x9E3779B9)) % 1 if high else uniforms(low)
+
+    return torch.stack([of_row(int(seed)) for seed in row_seeds])
 
 
 def sample(logits: Tensor, uniforms: Tensor, temperature: float) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from adaswitch_lib.decoder import Decoder
-from adaswitch_lib.divergence import divergence_function
+from adaswitch_lib.divergence import divergence_function, resolution
 from adaswitch_lib.request import Request
 from adaswitch_lib.rollout import Rollout, Source
 from adaswitch_lib.sampling import row_uniforms, sample
@@ -81,11 +81,14 @@ class Session:
         length: tokens written, shape [batch].
         source, divergence: as in `Rollout`, shape [batch width].
         switch_index: as in `Rollout`.
+        resolution: the divergence below which the two models may differ by rounding alone.
     """
 
     def __init__(self, request: Request, divergence: str):
         self.request = request
+        self.divergence_name = divergence
         self.measure = divergence_function(divergence)
+        self.resolution = 0.0
         prompt_mask = request.prompt_mask.bool()
         prompt_ids = request.prompt_ids.long().masked_fill(~prompt_mask, request.pad_token_id)
         batch, self.prompt_width = prompt_ids.shape
@@ -217,6 +220,7 @@ class Session:
         self.divergence[at] = torch.nan  # a draft that was cut may have left its own here
         if len(block.logits) == 2:
             divergence = self._measured(block.logits[Source.TEACHER], block.logits[Source.STUDENT])
+            self.resolution = max(resolution(self.divergence_name, logits.dtype) for logits in block.logits.values())
             if (divergence.isnan() & block.real).any():
                 fine = block.logits[Source.TEACHER][block.real].float().logsumexp(-1).isfinite().all()
                 raise NonFiniteLogits(Source.STUDENT if fine else Source.TEACHER, "NaN or infinite logits")
