@@ -1,26 +1,55 @@
 """AdaSwitch: adaptive switching generation for knowledge distillation (arXiv 2510.07842, v1).
 
-Start at `switching`, which holds the rule, and `generation`, which writes sequences by it. Names are
-imported on first use, so that drawing figures does not load torch.
+Start at `switching`, which holds the rule, and `policies`, which say who writes a sequence. Names are imported on first
+use, so that what draws figures does not load torch.
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-_HOME = {
-    "divergence": ("DIVERGENCES forward_kl reverse_kl jensen_shannon skewed_forward_kl skewed_reverse_kl total_variation".split()),
-    "generation": (
-        "generate Policy OnPolicy OffPolicy AdaSwitch StopAtSwitch RandomSwitch FixedSwitch SpeculativeKD PerTokenSwitch".split()
-    ),
-    "presets": "PRESETS".split(),
-    "experiments": "run run_all".split(),
-    "losses": "completion_logits distillation_loss nll_loss".split(),
-    "methods": "METHODS Method".split(),
-    "models": "Pair load_pair check_shared_vocabulary cut_to".split(),
-    "rollout": "Rollout Source".split(),
-    "training": "DistillationConfig DistillationTrainer encode_rows".split(),
-    "switching": "SwitchRule moving_average switch_threshold first_switch".split(),
+if TYPE_CHECKING:  # what an editor sees
+    from adaswitch_lib.data import encode_prompts, encode_rows
+    from adaswitch_lib.divergence import (
+        DIVERGENCES,
+        forward_kl,
+        jensen_shannon,
+        reverse_kl,
+        skewed_forward_kl,
+        skewed_reverse_kl,
+        total_variation,
+    )
+    from adaswitch_lib.generation import Policy, generate
+    from adaswitch_lib.losses import completion_logits, distillation_loss, nll_loss
+    from adaswitch_lib.methods import METHODS, Method
+    from adaswitch_lib.models import Pair, check_shared_vocabulary, load_pair
+    from adaswitch_lib.policies import (
+        AdaSwitch,
+        FixedSwitch,
+        OffPolicy,
+        OnPolicy,
+        PerTokenSwitch,
+        RandomSwitch,
+        SpeculativeKD,
+        StopAtSwitch,
+    )
+    from adaswitch_lib.rollout import Rollout, Source
+    from adaswitch_lib.switching import SwitchRule, first_switch, moving_average, switch_threshold
+    from adaswitch_lib.trainer import RolloutConfig, RolloutTrainer
+
+_NAMES = {
+    "data": "encode_prompts encode_rows",
+    "divergence": "DIVERGENCES forward_kl jensen_shannon reverse_kl skewed_forward_kl skewed_reverse_kl total_variation",
+    "generation": "Policy generate",
+    "losses": "completion_logits distillation_loss nll_loss",
+    "methods": "METHODS Method",
+    "models": "Pair check_shared_vocabulary load_pair",
+    "policies": "AdaSwitch FixedSwitch OffPolicy OnPolicy PerTokenSwitch RandomSwitch SpeculativeKD StopAtSwitch",
+    "rollout": "Rollout Source",
+    "switching": "SwitchRule first_switch moving_average switch_threshold",
+    "trainer": "RolloutConfig RolloutTrainer",
 }
-_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
+__version__ = "0.2.0"
 __all__ = sorted(_MODULE_OF)
 
 
@@ -31,4 +60,4 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*__all__, "__version__"]

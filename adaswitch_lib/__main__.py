@@ -1,20 +1,19 @@
-"""Commands: `python -m adaswitch_lib run | status | choose | teachers | layers`."""
+"""Commands: `python -m adaswitch_lib run | status | choose | teachers`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from adaswitch_lib.choosing import choose, rates, refined
-from adaswitch_lib.config import TRAINED_TASKS, RunConfig
-from adaswitch_lib.experiments import JOBS, run_all
-from adaswitch_lib.layers import choose_layers
-from adaswitch_lib.paths import results_dir
-from adaswitch_lib.presets import PRESETS, TEACHERS, preset
-from adaswitch_lib.progress import StepBar, log_lines
-from adaswitch_lib.records import finished
-from adaswitch_lib.references import examine_references
-from adaswitch_lib.teachers import train_teacher
+from adaswitch_lib.experiments.config import TRAINED_TASKS, RunConfig
+from adaswitch_lib.experiments.paths import results_dir
+from adaswitch_lib.experiments.presets import PRESETS, TEACHERS, preset
+from adaswitch_lib.experiments.progress import StepBar, log_lines
+from adaswitch_lib.experiments.records import finished
+from adaswitch_lib.experiments.reference_scores import score_references
+from adaswitch_lib.experiments.runs import JOBS, run_all
+from adaswitch_lib.experiments.teachers import train_teacher
+from adaswitch_lib.experiments.tuning import choose, rates, refined
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,11 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--jobs", type=int, default=JOBS, help="runs at a time (default: one a core, or one on a GPU)")
     command = commands.add_parser("teachers", help="train teachers again, those of the micro tasks into the package")
     command.add_argument("--task", nargs="+", default=["all"], help=f"some of {', '.join(TEACHERS)}; all: the micro tasks")
-    commands.add_parser("layers", help="compare which layers of SmolLM2 the student of smollm2 may keep")
     chosen = parser.parse_args(arguments)
     log_lines()
     try:
-        {"run": _run, "status": _status, "choose": _choose, "teachers": _teachers, "layers": _layers}[chosen.command](chosen)
+        {"run": _run, "status": _status, "choose": _choose, "teachers": _teachers}[chosen.command](chosen)
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -71,9 +69,9 @@ def _run(chosen: argparse.Namespace) -> None:
     try:
         run_all(configs, chosen.jobs)
     except RuntimeError:  # some runs failed; the others are held against teacher and start all the same
-        examine_references(configs)
+        score_references(configs)
         raise
-    examine_references(configs)
+    score_references(configs)
     _status(chosen)
 
 
@@ -97,10 +95,6 @@ def _teachers(chosen: argparse.Namespace) -> None:
     for task in TRAINED_TASKS if "all" in chosen.task else chosen.task:
         with StepBar(f"teacher of {task}", TEACHERS[task].steps if task in TEACHERS else 0) as bar:
             print(train_teacher(task, [bar]))
-
-
-def _layers(chosen: argparse.Namespace) -> None:
-    print(choose_layers().to_string(index=False))
 
 
 if __name__ == "__main__":

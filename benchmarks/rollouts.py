@@ -24,12 +24,13 @@ import torch
 import transformers
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
-from adaswitch_lib import AdaSwitch, OffPolicy, OnPolicy, SwitchRule, figures, forward_kl, generate, load_pair
-from adaswitch_lib.decoder import cache_argument
+from adaswitch_lib import AdaSwitch, OffPolicy, OnPolicy, SwitchRule, encode_prompts, forward_kl, generate, load_pair
+from adaswitch_lib.experiments.paths import figures_dir
+from adaswitch_lib.experiments.records import write_table
+from adaswitch_lib.experiments.tasks import sample_prompts
+from adaswitch_lib.generation.decoder import cache_argument
 from adaswitch_lib.losses import distillation_loss
-from adaswitch_lib.paths import figures_dir
-from adaswitch_lib.records import write_table
-from adaswitch_lib.tasks import encode_prompts, sample_prompts
+from adaswitch_lib.report import figures
 
 NEVER = SwitchRule(multiplier=math.inf)
 

@@ -24,13 +24,14 @@ import torch
 from transformers import TrainerCallback
 from trl.experimental.gkd import GKDConfig, GKDTrainer
 
-from adaswitch_lib import PRESETS, DistillationTrainer
-from adaswitch_lib.config import Preset
-from adaswitch_lib.experiments import PROMPT_ROWS, load_run_pair, task_of
-from adaswitch_lib.pretraining import arguments, quiet
-from adaswitch_lib.progress import log_lines
-from adaswitch_lib.records import write_table
-from adaswitch_lib.training import encode_rows
+from adaswitch_lib import RolloutTrainer
+from adaswitch_lib.experiments import PRESETS
+from adaswitch_lib.experiments.config import Preset
+from adaswitch_lib.experiments.pretraining import arguments, quiet
+from adaswitch_lib.experiments.progress import log_lines
+from adaswitch_lib.experiments.records import write_table
+from adaswitch_lib.experiments.runs import PROMPT_ROWS, load_run_pair, task_of
+from adaswitch_lib.trainer import encode_rows
 
 COMMON = dict(learning_rate=1e-6, save_strategy="no")
 """So small a rate that the student, and with it lengths and switches, stay what they are."""
@@ -86,7 +87,7 @@ def in_turns(preset: Preset, task_name: str, turns: int, steps: int) -> list[dic
     def ours(name: str, folder: str):
         method = preset.config(task_name, name, 0).resolve_method()
         settings = arguments(folder, 0, max_new_tokens=task.max_new_tokens, **common)
-        return DistillationTrainer(deepcopy(start), teacher, method, settings, rows, tokenizer)
+        return RolloutTrainer(deepcopy(start), teacher, method, settings, rows, tokenizer)
 
     def theirs(folder: str):
         args = GKDConfig(

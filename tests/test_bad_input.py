@@ -19,14 +19,14 @@ from adaswitch_lib import (
     SwitchRule,
     check_shared_vocabulary,
     completion_logits,
-    cut_to,
     distillation_loss,
     generate,
     load_pair,
     nll_loss,
 )
-from adaswitch_lib.sampling import row_uniforms
-from adaswitch_lib.tasks import encode_prompts
+from adaswitch_lib.data import encode_prompts
+from adaswitch_lib.generation.sampling import row_uniforms
+from adaswitch_lib.models import cut_to
 
 IDS = torch.tensor([[0, 5, 6], [7, 8, 9]])
 MASK = torch.tensor([[0, 1, 1], [1, 1, 1]])

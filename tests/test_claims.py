@@ -3,8 +3,9 @@
 import pandas as pd
 import pytest
 
-from adaswitch_lib import claims, records
-from adaswitch_lib.tables import HEADLINE
+from adaswitch_lib.experiments import records
+from adaswitch_lib.report import claims
+from adaswitch_lib.report.tables import HEADLINE
 
 SEEDS = range(5)
 LEVEL = {"sft": 0.3, "seqkd": 0.4, "kd": 0.5, "onpolicy": 0.6, "skd": 0.7, "adaswitch": 0.65, "random": 0.55}

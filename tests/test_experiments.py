@@ -16,14 +16,16 @@ import pytest
 from filelock import FileLock
 from transformers import PreTrainedModel
 
-from adaswitch_lib import PRESETS, DistillationTrainer, experiments, records, run, run_all
+from adaswitch_lib import RolloutTrainer
 from adaswitch_lib.__main__ import main
-from adaswitch_lib.paths import results_dir
-from adaswitch_lib.presets import preset
+from adaswitch_lib.experiments import PRESETS, records, run, run_all
+from adaswitch_lib.experiments import runs as experiments
+from adaswitch_lib.experiments.paths import results_dir
+from adaswitch_lib.experiments.presets import preset
+from adaswitch_lib.experiments.teachers import load_teacher
+from adaswitch_lib.generation.session import NonFiniteLogits
 from adaswitch_lib.rollout import Source
-from adaswitch_lib.session import NonFiniteLogits
 from adaswitch_lib.switching import SwitchRule
-from adaswitch_lib.teachers import load_teacher
 
 SMOKE = PRESETS["smoke"]
 TABLES = ("runs", "metrics", "switches", "items", "traces")
@@ -98,9 +100,9 @@ def test_a_run_that_is_stopped_ends_with_the_tables_of_one_that_was_not(where, r
 
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         if where == "in a step":
-            step = DistillationTrainer.training_step
+            step = RolloutTrainer.training_step
             patch.setattr(
-                DistillationTrainer, "training_step", lambda self, *row: stop() if self.state.global_step == 3 else step(self, *row)
+                RolloutTrainer, "training_step", lambda self, *row: stop() if self.state.global_step == 3 else step(self, *row)
             )
         elif where == "in the test":
             test = {"test": stop}
@@ -159,15 +161,15 @@ def test_a_collapsed_student_is_counted_and_a_failed_run_is_named(results, monke
 def test_a_collapse_that_an_examination_finds_counts_from_there_on(results, monkeypatch):
     """SFT's student writes only there; the trainer counts the step before it examines."""
     config = replace(SMOKE.config("micro_dialog", "sft", 0), traced_rows=0)
-    examined, examine = [], experiments.examine
+    examined, evaluate = [], experiments.evaluate
 
     def broken(*arguments):
         examined.append(1)
         if len(examined) > 1:
             raise NonFiniteLogits(Source.STUDENT, "NaN logits")
-        return examine(*arguments)
+        return evaluate(*arguments)
 
-    monkeypatch.setattr(experiments, "examine", broken)
+    monkeypatch.setattr(experiments, "evaluate", broken)
     assert run(config)
     steps = tables(results)["metrics"].query("split == 'validation' and metric == 'all_facts'").set_index("step").value
     assert steps.index.tolist() == list(range(0, config.steps + 1, config.eval_every)) and (steps.iloc[1:] == 0).all()
@@ -201,7 +203,7 @@ def test_the_commit_is_that_of_a_checkout_that_has_the_package(tmp_path):
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path)]
     for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "theirs"]):
         subprocess.run([*git, *command], check=True)
-    ask = [sys.executable, "-c", "from adaswitch_lib.records import COMMIT; print(COMMIT)"]
+    ask = [sys.executable, "-c", "from adaswitch_lib.experiments.records import COMMIT; print(COMMIT)"]
     out = subprocess.run(ask, cwd=tmp_path / "lib", capture_output=True, text=True, check=True).stdout
     assert out == "None\n"
 

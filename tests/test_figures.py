@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 from helpers import write
 
-from adaswitch_lib import AdaSwitch, OnPolicy, SwitchRule, figures, first_switch, rollout_figures
-from adaswitch_lib.looks import LOOKS
-from adaswitch_lib.paths import figures_dir, home, results_dir
-from adaswitch_lib.records import write_table
-from adaswitch_lib.widgets import coloured_tokens, rule_on_trace
+from adaswitch_lib import AdaSwitch, OnPolicy, SwitchRule, first_switch
+from adaswitch_lib.experiments.paths import figures_dir, home, results_dir
+from adaswitch_lib.experiments.records import write_table
+from adaswitch_lib.report import figures, rollout_figures
+from adaswitch_lib.report.plot_style import LOOKS
+from adaswitch_lib.report.widgets import coloured_tokens, rule_on_trace
 
 RULE = SwitchRule(multiplier=1.3, window=4, min_history=2)
 
@@ -114,7 +115,7 @@ def test_results_go_where_adaswitch_home_says(tmp_path, monkeypatch):
 
 def test_every_method_and_micro_task_has_a_look():
     from adaswitch_lib import METHODS
-    from adaswitch_lib.tasks import TASKS
+    from adaswitch_lib.experiments.tasks import TASKS
 
     assert all(LOOKS[name][2] == method.label for name, method in METHODS.items())
     assert {name for name in TASKS if name.startswith("micro")} <= LOOKS.keys()

@@ -25,7 +25,7 @@ from adaswitch_lib import (
     load_pair,
     switch_threshold,
 )
-from adaswitch_lib.sampling import row_uniforms, sample
+from adaswitch_lib.generation.sampling import row_uniforms, sample
 
 RULE = SwitchRule(multiplier=1.3, window=4, min_history=2)
 POLICIES = [

@@ -8,9 +8,10 @@ import torch
 
 from adaswitch_lib import losses
 from adaswitch_lib.divergence import DIVERGENCES, forward_kl
-from adaswitch_lib.generation import AdaSwitch, OffPolicy, OnPolicy, generate
+from adaswitch_lib.generation import generate
 from adaswitch_lib.losses import completion_logits, distillation_loss, nll_loss
 from adaswitch_lib.models import load_pair
+from adaswitch_lib.policies import AdaSwitch, OffPolicy, OnPolicy
 from adaswitch_lib.rollout import Rollout
 from adaswitch_lib.switching import SwitchRule
 

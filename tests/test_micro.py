@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adaswitch_lib.tasks import TASKS, TEACHER_ROWS, micro_dialog, micro_gsm, micro_tokenizer
+from adaswitch_lib.experiments.tasks import TASKS, TEACHER_ROWS, micro_dialog, micro_gsm, micro_tokenizer
 
 TOKENIZER = micro_tokenizer()
 MICRO = [name for name in TASKS if name.startswith("micro_")]

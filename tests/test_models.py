@@ -5,9 +5,9 @@ import torch
 from helpers import same_text, write
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from adaswitch_lib import AdaSwitch, Pair, SwitchRule, check_shared_vocabulary, load_pair
+from adaswitch_lib import AdaSwitch, Pair, SwitchRule, check_shared_vocabulary, encode_prompts, load_pair
+from adaswitch_lib.experiments.tasks import sample_prompts
 from adaswitch_lib.models import SMOLLM2_DROP_ORDER, TINY_ARCHITECTURES, eos_token_ids, num_scored_ids, with_layers
-from adaswitch_lib.tasks import encode_prompts, sample_prompts
 
 IDS = torch.tensor([[5, 6, 7, 8]])
 

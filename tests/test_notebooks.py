@@ -7,11 +7,12 @@ import papermill
 import pytest
 from helpers import SMALL, saved
 
-from adaswitch_lib import METHODS, PRESETS
-from adaswitch_lib import run as run_of
-from adaswitch_lib.config import Pretrained, SFTConfig
-from adaswitch_lib.records import read_table
-from adaswitch_lib.references import examine_references
+from adaswitch_lib import METHODS
+from adaswitch_lib.experiments import PRESETS
+from adaswitch_lib.experiments import run as run_of
+from adaswitch_lib.experiments.config import Pretrained, SFTConfig
+from adaswitch_lib.experiments.records import read_table
+from adaswitch_lib.experiments.reference_scores import score_references
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -166,7 +167,7 @@ def test_the_notebook_of_the_real_llm_runs_headless(real_data, tmp_path, inline)
     configs = [PRESETS["smollm2"].config("dialogsum", method, 0, **settings) for method in ("onpolicy", "adaswitch")]
     for config in configs:
         run_of(config)
-    examine_references(configs)
+    score_references(configs)
     outputs = run(name, tmp_path / "out.ipynb", preset="smollm2")
     home = real_data / "home"
     assert not any(output.get("name") == "stderr" for output in outputs)

@@ -2,24 +2,21 @@
 
 import json
 from dataclasses import asdict, replace
-from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 from helpers import SMALL, saved
 
-from adaswitch_lib import PRESETS, layers, load_pair, run
-from adaswitch_lib.config import Pretrained, SFTConfig
-from adaswitch_lib.losses import completion_logits
-from adaswitch_lib.models import SMOLLM2_STUDENT, with_layers, with_weights_in
-from adaswitch_lib.paths import results_dir
-from adaswitch_lib.presets import TEACHERS
-from adaswitch_lib.records import digest, read_table, reference_scores
-from adaswitch_lib.references import examine_references
-from adaswitch_lib.rollout import Rollout
-from adaswitch_lib.tasks import TASKS, limited
-from adaswitch_lib.teachers import load_teacher, train_teacher
+from adaswitch_lib import load_pair
+from adaswitch_lib.experiments import PRESETS, run
+from adaswitch_lib.experiments.config import Pretrained, SFTConfig
+from adaswitch_lib.experiments.paths import results_dir
+from adaswitch_lib.experiments.presets import TEACHERS
+from adaswitch_lib.experiments.records import digest, read_table, reference_scores
+from adaswitch_lib.experiments.reference_scores import score_references
+from adaswitch_lib.experiments.tasks import TASKS, limited
+from adaswitch_lib.experiments.teachers import load_teacher, train_teacher
+from adaswitch_lib.models import with_weights_in
 
 
 @pytest.mark.parametrize(("architecture", "task"), [("qwen2", "gsm8k"), ("llama", "dialogsum"), ("gemma", "gsm8k")])
@@ -29,7 +26,7 @@ def test_the_papers_preset_runs_on_pairs_of_unequal_vocabularies(real_data, arch
     config = PRESETS["paper"].config(task, "adaswitch", 0, teacher=teacher, start=start, variant="", **SMALL)
     assert run(config)
     results = results_dir("paper")
-    examine_references([config])
+    score_references([config])
     (told,) = read_table(results, "runs").to_dict("records")
     assert told["teacher"] == teacher and told["start.size.source"] == student and not told["collapsed"]
     assert set(read_table(results, "items").task) == ({"gsm8k", "gsm_plus"} if task == "gsm8k" else {"dialogsum"})
@@ -64,28 +61,6 @@ def test_a_teacher_is_an_adapter_that_does_not_name_this_machine(real_data, monk
     assert config.teacher and run(config)
     (told,) = read_table(results_dir("smollm2"), "runs").to_dict("records")
     assert told["start.size.layers"] == "(0, 3)"
-
-
-def test_layers_are_compared_and_what_was_compared_is_not_made_again(real_data, monkeypatch):
-    teacher, _ = saved(real_data)
-    monkeypatch.setitem(TEACHERS, "dialogsum", SFTConfig(Pretrained(teacher, lora_rank=2), 8, steps=2, batch_size=2))
-    train_teacher("dialogsum")
-    start = SFTConfig(Pretrained(teacher, layers=(0, 3)), num_rows=4, steps=1, batch_size=2)
-    lengths = {"max_prompt_tokens": 64, "max_new_tokens": 16}
-    base = replace(PRESETS["smollm2"].base, start=start, validation_rows=2, **lengths)
-    monkeypatch.setitem(PRESETS, "smollm2", replace(PRESETS["smollm2"], base=base))
-    monkeypatch.setattr(layers, "FRONT", (0, 3))
-    table = layers.choose_layers()
-    assert table.candidate.tolist() == ["greedy", "even", "front"] and table.rouge_l.between(0, 1).all()
-    file = results_dir("smollm2") / "layers.csv"
-    pd.read_csv(file).assign(rouge_l=[*table.rouge_l[:-1], None]).to_csv(file, index=False)  # stopped before the last
-    monkeypatch.setattr(layers, "candidates", None)  # the order is kept
-    assert layers.choose_layers().rouge_l.tolist() == pytest.approx(table.rouge_l.tolist(), rel=1e-4)
-
-
-def test_the_student_keeps_the_layers_that_did_best_on_validation():
-    table = pd.read_csv(Path(__file__).parents[1] / "results" / "smollm2" / "layers.csv")
-    assert len(table) == 3 and table.layers[table.rouge_l.idxmax()] == " ".join(map(str, SMOLLM2_STUDENT))
 
 
 def test_what_a_run_cannot_do_is_said_before_it_begins(tmp_path, monkeypatch):
@@ -123,17 +98,3 @@ def test_settings_that_came_later_do_not_change_the_ids_of_runs_without_them():
     }
     assert config.id.endswith(digest(first))
     assert replace(config, micro_batch=8).id != config.id
-
-
-@torch.no_grad()
-def test_layers_are_dropped_where_it_matters_least(pair):
-    """A layer that does nothing goes first."""
-    model = with_layers(pair.teacher, range(4)).eval()
-    for projection in (model.model.layers[2].self_attn.o_proj, model.model.layers[2].mlp.down_proj):
-        projection.weight.zero_()
-    ids = torch.randint(4, 20, (2, 6), generator=torch.Generator().manual_seed(0))
-    texts = Rollout.from_data(ids[:, :2], torch.ones_like(ids[:, :2]), ids[:, 2:], torch.ones_like(ids[:, 2:]))
-    order = layers.drop_order(model, texts, 3)
-    assert order[0] == 2 and len(set(order)) == 3
-    same = completion_logits(with_layers(model, (0, 1, 3)).eval(), texts)
-    torch.testing.assert_close(same, completion_logits(model, texts))

@@ -7,9 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from adaswitch_lib import claims, load_pair, tables
+from adaswitch_lib import load_pair
 from adaswitch_lib.__main__ import main
-from adaswitch_lib.records import read_table, reference_scores, with_settings
+from adaswitch_lib.experiments.records import read_table, reference_scores, with_settings
+from adaswitch_lib.report import claims, tables
 
 ROOT = Path(__file__).parents[1]
 README, BENCHMARKS, ACCOUNT = ((ROOT / folder / "README.md").read_text() for folder in ("", "benchmarks", "results"))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from adaswitch_lib.sampling import row_uniforms, sample
+from adaswitch_lib.generation.sampling import row_uniforms, sample
 
 torch.set_num_threads(1)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from adaswitch_lib.statistics import holm, over_seeds, paired
+from adaswitch_lib.report.statistics import holm, over_seeds, paired
 
 
 def test_an_interval_by_hand():

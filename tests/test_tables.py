@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from adaswitch_lib import records, tables
+from adaswitch_lib.experiments import records
+from adaswitch_lib.report import tables
 
 SCORES = {"adaswitch": [0.90, 0.92, 0.94], "kd": [0.80, 0.83, 0.84], "onpolicy": [0.89, 0.93, 0.93]}
 

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 from datasets import Dataset
 
-from adaswitch_lib.evaluation import answers
-from adaswitch_lib.scoring import final_number, rouge_l
-from adaswitch_lib.tasks import TASKS, encode_prompts, load_split, prompt_of, sample_prompts
+from adaswitch_lib.data import encode_prompts
+from adaswitch_lib.experiments.evaluation import answers
+from adaswitch_lib.experiments.scoring import final_number, rouge_l
+from adaswitch_lib.experiments.tasks import TASKS, load_split, prompt_of, sample_prompts
 
 
 def test_samples_ship_with_the_package():

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from adaswitch_lib import AdaSwitch, OnPolicy, SwitchRule
-from adaswitch_lib.config import ModelSize
-from adaswitch_lib.pretraining import new_model
-from adaswitch_lib.tasks import TASKS, micro_dialog, micro_gsm
-from adaswitch_lib.teachers import load_teacher
-from adaswitch_lib.texts import by_chance, caught, held_against_chance, look_at_texts, trace
+from adaswitch_lib.experiments.config import ModelSize
+from adaswitch_lib.experiments.pretraining import new_model
+from adaswitch_lib.experiments.rollout_analysis import by_chance, caught, held_against_chance, look_at_texts, trace
+from adaswitch_lib.experiments.tasks import TASKS, micro_dialog, micro_gsm
+from adaswitch_lib.experiments.teachers import load_teacher
 
 RIGHT = "first 1 2 + 7 = 1 9 . then 1 9 - 4 is 1 5 . so ann has 1 5 apples ."
 

@@ -10,15 +10,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from adaswitch_lib import METHODS, DistillationTrainer, Rollout, Source, SwitchRule
-from adaswitch_lib.config import ModelSize
+from adaswitch_lib import METHODS, Rollout, RolloutTrainer, Source, SwitchRule
+from adaswitch_lib.data import RowCollator, encode_rows
+from adaswitch_lib.experiments.config import ModelSize
+from adaswitch_lib.experiments.pretraining import arguments, last_checkpoint, new_model, train_or_resume
+from adaswitch_lib.experiments.tasks import TASKS, micro_tokenizer
 from adaswitch_lib.methods import method
-from adaswitch_lib.pretraining import arguments, last_checkpoint, new_model, train_or_resume
-from adaswitch_lib.tasks import TASKS, micro_tokenizer
-from adaswitch_lib.training import RowCollator, encode_rows, row_seed
+from adaswitch_lib.trainer import row_seed
 
 TOKENIZER = micro_tokenizer()
 ROWS = encode_rows(TASKS["micro_gsm"].load("train", 48, 0), TOKENIZER)
+SETTINGS = {"rule": SwitchRule(multiplier=1.2, window=4, min_history=2), "initial": 0.003}
 
 
 def trainer(folder, name="adaswitch", student=None, **changes):
@@ -29,10 +31,10 @@ def trainer(folder, name="adaswitch", student=None, **changes):
         "max_new_tokens": 20,
         "save_strategy": "no",
     }
-    made = DistillationTrainer(
+    made = RolloutTrainer(
         student or new_model(ModelSize(1, 32), TOKENIZER, 1),
         new_model(ModelSize(2, 32), TOKENIZER, 0),
-        METHODS[name].with_settings(rule=SwitchRule(multiplier=1.2, window=4, min_history=2), initial=0.003),
+        METHODS[name].with_settings(**{key: value for key, value in SETTINGS.items() if hasattr(METHODS[name].policy, key)}),
         arguments(folder, 0, **(arguments_ | changes)),
         ROWS,
         TOKENIZER,
@@ -268,7 +270,7 @@ def test_lora_students_learn(tmp_path):
 
 def test_a_method_without_its_teacher_is_refused(tmp_path):
     with pytest.raises(ValueError, match="AdaSwitch needs a teacher"):
-        DistillationTrainer(
+        RolloutTrainer(
             new_model(ModelSize(1, 32), TOKENIZER, 1), None, METHODS["adaswitch"], arguments(tmp_path, 0), ROWS, TOKENIZER
         )
 
@@ -286,18 +288,20 @@ def test_what_cannot_be_trained_is_refused_at_once(tmp_path):
         ({"train_dataset": ROWS.remove_columns("place")}, "lacks place: make it by encode_rows"),
     ):
         with pytest.raises(ValueError, match=says):
-            DistillationTrainer(**(made | changes))
+            RolloutTrainer(**(made | changes))
     assert all(weight.requires_grad for weight in student.parameters())
 
 
-def test_methods_take_the_settings_that_they_have():
-    rule = SwitchRule(multiplier=5.0)
-    assert METHODS["adaswitch"].with_settings(rule=rule, top_k=3).policy.rule == rule
-    assert METHODS["skd"].with_settings(rule=rule, top_k=3).policy.top_k == 3
+def test_methods_take_the_settings_that_they_have_and_no_others():
+    rule = SwitchRule(multiplier=2.0)
+    assert METHODS["adaswitch"].with_settings(rule=rule).policy.rule == rule
+    assert METHODS["skd"].with_settings(top_k=3).policy.top_k == 3
     assert METHODS["adaswitch"].with_settings(loss="reverse_kl").loss == "reverse_kl"
-    assert METHODS["sft"].with_settings(loss="reverse_kl").loss == "nll"
-    with pytest.raises(ValueError, match="unknown method 'adaswich': use one of sft"):
-        method("adaswich")
+    for name in ("adaswitch", "sft"):
+        with pytest.raises(ValueError, match="has no setting top_k: it has loss"):
+            METHODS[name].with_settings(top_k=3)
+    with pytest.raises(ValueError, match="unknown method 'ada'"):
+        method("ada")
 
 
 def test_row_seeds_differ():

@@ -1,0 +1,72 @@
+"""Examine a model on a task: greedy decoding, then the task's scorer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from adaswitch_lib.data import encode_prompts
+from adaswitch_lib.experiments.tasks.task import Task
+from adaswitch_lib.generation import generate
+from adaswitch_lib.models import eos_token_ids
+from adaswitch_lib.policies import OnPolicy
+
+
+def answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    rows: Dataset,
+    *,
+    temperature: float = 0.0,
+    seed: int = 0,
+    values_at_once: int = 2**23,
+) -> list[str]:
+    """What the model answers to each row's prompt; greedy unless a temperature is given.
+
+    Args:
+        values_at_once: how large a batch may be, its tokens, with prompts, answers and padding, times the width of the model:
+            what memory allows. Rows of similar length go together.
+    """
+    ids, mask = encode_prompts(tokenizer, rows["prompt"])
+    found = [""] * len(rows)
+    for batch in _batches(mask.sum(-1).tolist(), task.max_new_tokens, values_at_once // model.config.hidden_size):
+        width = int(mask[batch].sum(-1).max())
+        rollout = generate(
+            OnPolicy(),
+            model,
+            model,
+            ids[batch, -width:].to(model.device),
+            mask[batch, -width:].to(model.device),
+            max_new_tokens=task.max_new_tokens,
+            row_seeds=[seed + row for row in batch],
+            temperature=temperature,
+            eos_token_id=eos_token_ids(tokenizer, model),
+            pad_token_id=tokenizer.pad_token_id,
+            block_size=task.max_new_tokens,
+            record_divergence=False,
+        )
+        for row, tokens, real in zip(batch, rollout.completion_ids, rollout.completion_mask.bool(), strict=True):
+            found[row] = tokenizer.decode(tokens[real], skip_special_tokens=True)
+    return found
+
+
+def _batches(lengths: Sequence[int], new: int, tokens_at_once: int) -> Iterator[list[int]]:
+    """Rows by length, the longest first, as many at a time as fit; at least one."""
+    batch: list[int] = []
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        if batch and (len(batch) + 1) * (lengths[batch[0]] + new) > tokens_at_once:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def evaluate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task, rows: Dataset) -> pd.DataFrame:
+    """One line a row: its scores and the answer."""
+    completions = answers(model, tokenizer, task, rows)
+    return task.scores(completions, rows).assign(answer=completions)

@@ -1,0 +1,110 @@
+"""How tokens get written: `generate` has a policy write one completion a prompt.
+
+`request` checks what is asked for, `session` writes blocks of tokens, `decoder` is a model with a key-value cache that rows can
+leave, and `sampling` draws tokens from row seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from adaswitch_lib.generation.request import Request
+from adaswitch_lib.generation.session import Session
+from adaswitch_lib.rollout import Rollout
+
+
+class Policy:
+    """Who writes which token. `divergence` names the d_i that its rollouts record."""
+
+    divergence: str = "forward_kl"
+
+    def write(self, session: Session) -> None:
+        """Write every row of the session to its end."""
+        raise NotImplementedError
+
+    def threshold(self, session: Session) -> Tensor | None:
+        """τ_i that this policy holds the session's d_i against, shape [batch pos]; None if it has no threshold."""
+        return None
+
+
+@torch.no_grad()
+def generate(
+    policy: Policy,
+    teacher: PreTrainedModel,
+    student: PreTrainedModel,
+    prompt_ids: Tensor,
+    prompt_mask: Tensor,
+    *,
+    max_new_tokens: int,
+    row_seeds: Sequence[int],
+    temperature: float = 1.0,
+    eos_token_id: int | Sequence[int],
+    pad_token_id: int,
+    block_size: int = 8,
+    record_divergence: bool = True,
+    keep_teacher_logits: bool = False,
+) -> Rollout:
+    """Write one completion a prompt by `policy`.
+
+    Both models run in eval mode without gradients and are left in the mode they came in. The global
+    random state is not touched. A row depends on its prompt and its seed alone, up to rounding: in float32 so rarely another token
+    that tests have not met it, in bfloat16 in some rows of a batch.
+
+    Args:
+        policy: who writes which token.
+        teacher, student: causal LMs over one vocabulary, on one device.
+        prompt_ids, prompt_mask: shape [batch prompt], padded on the left; the mask is 1 on real tokens.
+        max_new_tokens: tokens a completion may have.
+        row_seeds: one integer a row.
+        temperature: of sampling, from the full softmax; 0 is greedy. Divergences are always measured at 1.
+        eos_token_id: ends a row when either model writes it; one id or several.
+        pad_token_id: fills completions behind their end; may be the EOS id.
+        block_size: tokens that one model drafts before the other scores them. Changes the speed, not the text (up to rounding).
+        record_divergence: measure d_i at every token. Off, it is measured only where the policy has both models score the
+            token and NaN elsewhere, which saves the scoring pass of the model that does not write.
+        keep_teacher_logits: hand over the teacher's logits at every token, so that a loss needs no second
+            teacher pass.
+
+    Returns:
+        A `Rollout`, as wide as its longest completion.
+
+    Raises:
+        ValueError: if the request cannot be carried out; the message says what to do.
+    """
+    if not isinstance(policy, Policy):
+        raise ValueError(f"policy must be one like AdaSwitch(), got {policy!r}: a method has its own, METHODS['adaswitch'].policy.")
+    request = Request(
+        teacher,
+        student,
+        prompt_ids,
+        prompt_mask,
+        max_new_tokens,
+        row_seeds,
+        temperature,
+        eos_token_id,
+        pad_token_id,
+        block_size,
+        record_divergence,
+        keep_teacher_logits,
+    )
+    with _eval_mode(teacher, student):
+        session = Session(request, policy.divergence)
+        policy.write(session)
+    return session.rollout(policy.threshold(session))
+
+
+@contextmanager
+def _eval_mode(*models: PreTrainedModel) -> Iterator[None]:
+    training = [module for model in models for module in model.modules() if module.training]
+    for model in models:
+        model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

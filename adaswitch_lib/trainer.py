@@ -1,0 +1,267 @@
+"""Train a student by a method: `transformers.Trainer` with rollouts for the whole optimiser batch at once."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
+
+from adaswitch_lib.data import RowCollator
+from adaswitch_lib.generation import generate
+from adaswitch_lib.losses import completion_logits, distillation_loss, nll_loss
+from adaswitch_lib.methods import Method
+from adaswitch_lib.models import eos_token_ids
+from adaswitch_lib.policies import OnPolicy
+from adaswitch_lib.rollout import Rollout, Source
+
+
+def rows_at_once(model: PreTrainedModel) -> int:
+    """How many rows of similar length go through the models together in the loss: few, so that little of it is padding. A CPU
+    is busy with fewer rows, the wider the model is."""
+    return 16 if model.device.type != "cpu" else max(2, min(16, 2048 // model.config.get_text_config().hidden_size))
+
+
+@dataclass
+class RolloutConfig(TrainingArguments):
+    """`TrainingArguments`, and how rollouts are made.
+
+    Attributes:
+        max_new_tokens: tokens a completion may have.
+        sampling_temperature: of the text that is learned from. The switch is always judged at 1.
+        loss_temperature: divides both logits in the loss.
+        block_size: as in `generate`.
+        kept_logits_limit: bytes that the teacher's logits of a whole optimiser batch may take. Where they take more, the
+            teacher reads each micro-batch again.
+    """
+
+    max_new_tokens: int = 64
+    sampling_temperature: float = 1.0
+    loss_temperature: float = 1.0
+    block_size: int = 8
+    kept_logits_limit: int = 2**30
+    logging_steps: float = 1  # what is logged of a step is of that step alone
+
+    def __post_init__(self):
+        self.remove_unused_columns = False
+        self.logging_nan_inf_filter = False  # a NaN loss is a result, too
+        super().__post_init__()
+
+
+class RolloutTrainer(Trainer):
+    """Distils `teacher` into `model` by `method`.
+
+    Before each optimiser step the method's policy writes the completions of all its micro-batches in one
+    call of `generate`; the loss is Σ token loss / Σ tokens over all micro-batches and processes. So
+    neither gradient accumulation nor the number of processes changes a step, but for `RandomSwitch`, which
+    deals positions within a process, and the last step of an epoch that does not divide, where several processes see
+    some rows twice. Each row's seed comes from `args.seed`, the step and the row's place in the
+    data set. What happened in a step goes to `state.log_history`, beside the loss, and from there into checkpoints.
+
+    Args:
+        model: the student; may be a `peft` model.
+        teacher: needed by every method but SFT; None for SFT. It is frozen, put in eval mode and moved to the student's device.
+        method: see `METHODS`.
+        args: a `RolloutConfig`.
+        train_dataset: rows with `prompt_ids`, `completion_ids` and `place`, as `encode_rows` makes them.
+        tokenizer: gives the EOS and padding ids; where the models were made to stop at others, too, those count as well.
+        scorer: what evaluation does: from the student to metric -> value.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        teacher: PreTrainedModel | None,
+        method: Method,
+        args: RolloutConfig,
+        train_dataset: Dataset,
+        tokenizer: PreTrainedTokenizerBase,
+        scorer: Callable[[PreTrainedModel], dict[str, float]] | None = None,
+        **trainer_arguments: Any,
+    ):
+        if not isinstance(method, Method):
+            raise ValueError(f"method must be a Method, as METHODS['adaswitch'], got {method!r}.")
+        if teacher is None and (method.policy is not None or method.loss != "nll"):
+            raise ValueError(f"{method.label} needs a teacher.")
+        if teacher is not None and {*map(id, teacher.parameters())} & {*map(id, model.parameters())}:
+            raise ValueError("teacher and student share weights, and the teacher's are frozen: train a copy, copy.deepcopy(model).")
+        if tokenizer.pad_token_id is None:
+            raise ValueError("the tokenizer has no pad token: set tokenizer.pad_token = tokenizer.eos_token.")
+        if missing := {"prompt_ids", "completion_ids", "place"} - set(train_dataset[0]):
+            raise ValueError(f"train_dataset lacks {', '.join(sorted(missing))}: make it by encode_rows.")
+        super().__init__(
+            model,
+            args,
+            data_collator=RowCollator(tokenizer.pad_token_id),
+            train_dataset=train_dataset,
+            eval_dataset=train_dataset if scorer else None,  # evaluation is `scorer`, which has rows of its own
+            processing_class=tokenizer,
+            **trainer_arguments,
+        )
+        self.model_accepts_loss_kwargs = True  # our loss is divided by the token count of the whole batch
+        self.teacher = None if teacher is None else teacher.to(args.device).eval().requires_grad_(False)
+        self.method = method
+        self.scorer = scorer
+        self._record: dict[str, float] = {}
+        self._step_start = time.perf_counter()
+
+    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Tensor | None]:
+        """The micro-batches of one optimiser step, as rollouts, and the number of tokens in all of them."""
+        self._step_start = time.perf_counter()
+        data = []
+        for _, (rows, places) in zip(range(num_batches), epoch_iterator, strict=False):
+            data.append((_to(rows, device), places))
+        if not data:
+            return [], None
+        rows = Rollout.join([rows for rows, _ in data])
+        rollout = self.write(rows, [place for _, places in data for place in places])
+        sizes = [len(places) for _, places in data]
+        sums = self.accelerator.reduce(_sums(rollout), "sum")
+        num_tokens = sums[1].to(torch.float32)
+        self._record = _means(sums) | {"write_seconds": time.perf_counter() - self._step_start}
+        self._entropy = torch.zeros((), device=device)
+        starts = [sum(sizes[:i]) for i in range(len(sizes))]
+        return [{"rollout": rollout.rows(range(a, a + n))} for a, n in zip(starts, sizes, strict=True)], num_tokens
+
+    def write(self, rows: Rollout, places: list[int]) -> Rollout:
+        """What the student learns from in this step, for rows of the data set and their places in it."""
+        policy = self.method.policy
+        seeds = [row_seed(self.args.seed, self.state.global_step, place) for place in places]
+        by_policy = [i for i, seed in enumerate(seeds) if policy is not None and _coin(seed) >= self.method.data_share]
+        if not by_policy:
+            return rows
+        all_by_policy = len(by_policy) == len(places)
+        asked = rows.rows(by_policy)
+        with self.accelerator.autocast():  # texts come from the distributions that the loss will see
+            rollout = generate(
+                policy,
+                self.teacher,
+                self.accelerator.unwrap_model(self.model),
+                asked.prompt_ids,
+                asked.prompt_mask,
+                max_new_tokens=self.args.max_new_tokens,
+                row_seeds=[seeds[i] for i in by_policy],
+                temperature=self.args.sampling_temperature,
+                eos_token_id=eos_token_ids(self.processing_class, self.teacher, self.accelerator.unwrap_model(self.model)),
+                pad_token_id=self.processing_class.pad_token_id,
+                block_size=self.args.block_size,
+                record_divergence=False,
+                keep_teacher_logits=all_by_policy and self._keeps_logits(len(places)),
+            )
+        if all_by_policy:
+            return rollout
+        from_data = [i for i in range(len(places)) if i not in set(by_policy)]
+        order = torch.tensor(by_policy + from_data).argsort().tolist()
+        return Rollout.join([rollout, rows.rows(from_data)]).rows(order)
+
+    def _keeps_logits(self, rows: int) -> bool:
+        """Whether the scores that the teacher gives while it writes or judges serve the loss, too."""
+        if self.method.loss == "nll" or isinstance(self.method.policy, OnPolicy):
+            return False  # where the teacher only reads when the student is done, one pass over all of it is cheaper
+        vocabulary, size = self.teacher.config.get_text_config().vocab_size, self.teacher.dtype.itemsize
+        return rows * (self.args.max_new_tokens + self.args.block_size) * vocabulary * size <= self.args.kept_logits_limit
+
+    def compute_loss(
+        self, model, inputs: dict[str, Rollout], return_outputs: bool = False, num_items_in_batch: Tensor | None = None
+    ):
+        """Σ token loss / tokens of the whole optimiser batch."""
+        loss = 0.0
+        for rollout in inputs["rollout"].by_length(rows_at_once(self.accelerator.unwrap_model(model))):
+            logits = completion_logits(model, rollout)
+            loss = loss + self._loss_of(rollout, logits, num_items_in_batch)
+            self._entropy += _entropy_sum(logits.detach(), rollout.completion_mask) / num_items_in_batch
+        # processes average their gradients, but each has its share of one sum
+        loss = loss * self.accelerator.num_processes
+        return (loss, {}) if return_outputs else loss
+
+    def _loss_of(self, rollout: Rollout, logits: Tensor, num_tokens: Tensor) -> Tensor:
+        mask = rollout.completion_mask
+        if self.method.loss == "nll":
+            return nll_loss(logits, rollout.completion_ids, mask, num_tokens)
+        teacher_logits = rollout.teacher_logits
+        if teacher_logits is None:
+            with torch.no_grad(), self.accelerator.autocast():  # as while it writes
+                teacher_logits = completion_logits(self.teacher, rollout)
+        return distillation_loss(teacher_logits, logits, mask, self.method.loss, self.args.loss_temperature, num_tokens)
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """Score the student; the metrics go to the log under `metric_key_prefix`."""
+        with self.accelerator.autocast():
+            metrics = self.scorer(self.accelerator.unwrap_model(self.model))
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As in `Trainer`, with what is known of the step."""
+        if "loss" in logs:
+            entropy = float(self.accelerator.reduce(self._entropy, "sum"))
+            logs = logs | self._record | {"entropy": entropy, "step_seconds": time.perf_counter() - self._step_start}
+        super().log(logs, start_time)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Not counted: the inputs are rollouts."""
+        return 0
+
+
+def row_seed(*parts: int) -> int:
+    """One seed of 32 bits from several numbers; a change in any gives another."""
+    return zlib.crc32(repr(parts).encode())
+
+
+def _to(rollout: Rollout, device: torch.device) -> Rollout:
+    moved = {name: value.to(device) for name, value in vars(rollout).items() if value is not None}
+    return replace(rollout, **moved)
+
+
+def _coin(seed: int) -> float:
+    """A number in [0, 1) from a row's seed, apart from those that its tokens are drawn by."""
+    return zlib.crc32(b"data" + str(seed).encode()) / 2**32
+
+
+def _sums(rollout: Rollout) -> Tensor:
+    """What `_means` are made of; may be added up over processes."""
+    switched = rollout.switch_index >= 0
+    at = rollout.switch_index[switched]
+    # a row that was cut at its switch has no token there
+    divergence = torch.nn.functional.pad(rollout.divergence[switched], (0, 1), value=torch.nan).gather(1, at[:, None])
+    measured = ~divergence.isnan()
+    return torch.stack(
+        [
+            torch.as_tensor(len(switched), device=at.device),
+            rollout.completion_mask.sum(),
+            (rollout.source == Source.TEACHER).sum(),
+            switched.sum(),
+            at.sum(),
+            measured.sum(),
+            divergence[measured].sum(),
+        ]
+    )
+
+
+def _means(sums: Tensor) -> dict[str, float]:
+    """Of a batch. NaN where there is nothing to average."""
+    rows, tokens, by_teacher, switched, positions, measured, divergence = sums.cpu().double().unbind()
+    return {
+        "switch_rate": float(switched / rows),
+        "switch_position": float(positions / switched),
+        "switch_divergence": float(divergence / measured),
+        "teacher_share": float(by_teacher / tokens),
+        "length": float(tokens / rows),
+    }
+
+
+def _entropy_sum(logits: Tensor, mask: Tensor) -> Tensor:
+    """Σ_real entropy of the next-token distribution, nats; row by row, since logits may be large."""
+    total = logits.new_zeros((), dtype=torch.float32)
+    for row, real in zip(logits, mask.bool(), strict=True):
+        log_p = row[real].float().log_softmax(-1)
+        total -= (log_p.exp() * log_p).nan_to_num().sum()
+    return total
