@@ -115,13 +115,15 @@ def in_words(mean: float, low: float, high: float) -> str:
     return numbers[0] if low != low else f"{numbers[0]} [{numbers[1]}, {numbers[2]}]"
 
 
-def sentence(results: Path, claim: str) -> str:
-    """What came out for one claim."""
-    line = verdicts(table(results)).set_index("claim").loc[claim]
-    if line.verdict == "not measured":
-        return f"{claim} ({line['what it says']}): not measured."
-    least = f"The least favourable comparison is {line['decided by']}: {line.effect}"
-    return f"{claim} ({line['what it says']}): **{line.verdict}**. {least}. Of all comparisons: {line.comparisons}."
+def sentences(results: Path, *claims: str) -> list[str]:
+    """What came out for some claims, one text each."""
+    lines = verdicts(table(results)).set_index("claim").loc[list(claims)]
+    found = []
+    for claim, line in lines.iterrows():
+        least = f" The least favourable comparison is {line['decided by']}: {line.effect}." if line.effect != "–" else ""
+        counts = f" Of all comparisons: {line.comparisons}." if line.comparisons != "–" else ""
+        found.append(f"{claim} ({line['what it says']}): **{line.verdict}**.{least}{counts}")
+    return found
 
 
 def save(results: Path) -> pd.DataFrame:

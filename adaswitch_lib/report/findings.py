@@ -9,7 +9,7 @@ import pandas as pd
 
 from adaswitch_lib.experiments.records import read_table
 from adaswitch_lib.report import tables
-from adaswitch_lib.report.claims import in_words, sentence
+from adaswitch_lib.report.claims import in_words, sentences
 from adaswitch_lib.report.display import Markdown
 from adaswitch_lib.report.plot_style import floor_label, in_order, label, with_floor
 from adaswitch_lib.report.scores import final, first_half, grid, held_out, leads, mean_over_steps, out_of_reach, study
@@ -25,7 +25,7 @@ def main_results(results: Path) -> Markdown:
         best.append(f"{means.max():.3f} on {label(task)} ({with_floor(*means.idxmax())})")
     lines = [f"The best mean is {' and '.join(best)}." if best else ""]
     lines += [f"All students fail on {label(task)}: it says nothing of methods." for task in in_order(failed)]
-    return _text([sentence(results, "C1"), *lines, _significant(leads(scores))])
+    return _text([*sentences(results, "C1"), *lines, _significant(leads(scores))])
 
 
 def divergences(results: Path) -> Markdown:
@@ -33,12 +33,12 @@ def divergences(results: Path) -> Markdown:
     scores = final(study(results, "divergences"))
     means = scores.groupby("loss").value.mean()
     listed = ", ".join(f"{label(loss)} {means[loss]:.3f}" for loss in in_order(scores.loss))
-    return _text([sentence(results, "C2"), f"Mean test score over methods and seeds: {listed}." if listed else ""])
+    return _text([*sentences(results, "C2"), f"Mean test score over methods and seeds: {listed}." if listed else ""])
 
 
 def switch_rate(results: Path) -> Markdown:
     """Of how often the teacher takes over."""
-    return _text([*_switching(results), sentence(results, "C3"), sentence(results, "C4")])
+    return _text([*_switching(results), *sentences(results, "C3", "C4")])
 
 
 def divergence_at_the_switch(results: Path) -> Markdown:
@@ -48,13 +48,13 @@ def divergence_at_the_switch(results: Path) -> Markdown:
         f"{last['KL at the switch [nats]']:.2f} in the last."
         for task, floor, first, last in _first_and_last(results)
     ]
-    return _text([*lines, sentence(results, "C4")])
+    return _text([*lines, *sentences(results, "C4")])
 
 
 def early_stage(results: Path) -> Markdown:
     """Of the first half of the steps, and of how many students learn the task at all."""
     table = tables.by_method(results)
-    lines = [sentence(results, "C5")]
+    lines = [*sentences(results, "C5")]
     for task in table.task.unique():
         rows = table[(table.task == task) & table.method.str.contains("AdaSwitch|On-policy KD")]
         means = (f"{row['method']} {row['first half']:.3f} and {row['end']:.3f}" for row in rows.to_dict("records"))
@@ -65,7 +65,7 @@ def early_stage(results: Path) -> Markdown:
 def cost(results: Path) -> Markdown:
     """Of what a step costs."""
     memory = read_table(results, "runs").peak_memory_mb.max()
-    lines = [sentence(results, "C6"), f"Peak memory of a process that makes runs: {memory:.0f} MB."]
+    lines = [*sentences(results, "C6"), f"Peak memory of a process that makes runs: {memory:.0f} MB."]
     for row in tables.table_2(results).to_dict("records"):
         if row["method"] == label("adaswitch") and "steps of KD" in row:
             steps, writing = f"{row['steps of KD']:.2f} steps of KD", _percent(row["share of writing"])
@@ -95,7 +95,7 @@ def controls(results: Path) -> Markdown:
     metrics = metrics[metrics.method.isin(["adaswitch", "random"])]
     texts = leads(mean_over_steps(first_half(metrics[metrics.metric.str.startswith("written_")])))
     students = {(line["task"], line["floor"]): line for line in leads(final(metrics)).to_dict("records")}
-    lines = [sentence(results, "Q")]
+    lines = [*sentences(results, "Q")]
     for line in texts.to_dict("records"):
         of_texts, of_students = _effect(line), _effect(students[line["task"], line["floor"]])
         lines.append(
@@ -115,7 +115,7 @@ def real_llm(results: Path) -> Markdown:
         for outcome, rows in outcomes.items()
         for line in leads(rows).to_dict("records")
     ]
-    return _text([*lines, *_switching(results), sentence(results, "C4")])
+    return _text([*lines, *_switching(results), *sentences(results, "C4")])
 
 
 def why(results: Path) -> Markdown:
@@ -136,8 +136,8 @@ def why(results: Path) -> Markdown:
         )
         lines.append(
             f"On {row['task']}, in the first third of the steps, the rule switches in {row['switch']:.0f} of {row['texts']} texts: "
-            f"at the first wrong word in {hits} of these, which is {of_all} of all texts; permuted positions hit it in {permuted} of "
-            "the texts in which they switch."
+            f"at the first wrong word in {hits} of these, which is {of_all} of all texts; permuted positions hit it in {permuted} "
+            "of the texts in which they switch."
         )
     return _text(lines)
 
