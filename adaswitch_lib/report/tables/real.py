@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from adaswitch_lib.experiments.records import with_settings
+from adaswitch_lib.experiments.records import reference_items, with_settings
 from adaswitch_lib.report.plot_style import in_order
 from adaswitch_lib.report.scores import final
 from adaswitch_lib.report.statistics import paired
@@ -17,7 +17,7 @@ from adaswitch_lib.report.tables.form import effects, in_plain_words
 def answers(results: Path, seed: int) -> pd.DataFrame:
     """The summaries of the test dialogues by the teacher, the initial student and the students of one seed, with their ROUGE-L."""
     items = with_settings(results, "items").query("seed == @seed")
-    references = pd.read_parquet(results / "references.parquet").query("seed in (-1, @seed)")
+    references = reference_items(results).query("seed in (-1, @seed)")
     both = pd.concat([references, items]).query("task == 'dialogsum'")
     return both.set_index("method").loc[in_order(both.method)].reset_index()
 
