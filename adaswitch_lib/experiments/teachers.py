@@ -18,7 +18,7 @@ from adaswitch_lib.experiments.evaluation import evaluate
 from adaswitch_lib.experiments.presets import LIMITS, TEACHERS
 from adaswitch_lib.experiments.pretraining import train_on_data
 from adaswitch_lib.experiments.records import digest
-from adaswitch_lib.experiments.tasks import TASKS, TEACHER_ROWS, limited, micro_tokenizer
+from adaswitch_lib.experiments.tasks import TASKS, limited, micro_tokenizer
 from adaswitch_lib.models import load_model, with_weights_in
 
 TEACHER_SEED = 0
@@ -68,7 +68,7 @@ def train_teacher(task: str, callbacks: Sequence[TrainerCallback] = ()) -> Path:
         is_micro = isinstance(config.size, ModelSize)
         tokenizer = micro_tokenizer() if is_micro else load_model(config.size.source)[1]
         learned = limited(TASKS[task], tokenizer, *LIMITS.get(task, ()))
-        rows = TEACHER_ROWS.get(task, learned.load)("train", config.num_rows, TEACHER_SEED)
+        rows = (learned.teacher_rows or learned.load)("train", config.num_rows, TEACHER_SEED)
         watch = learned.load("validation", 200 if is_micro else 24, TEACHER_SEED)
 
         def scores(model: PreTrainedModel) -> dict[str, float]:
