@@ -19,7 +19,7 @@ from adaswitch_lib.experiments.locks import locked
 from adaswitch_lib.experiments.pretraining import train_on_data
 from adaswitch_lib.experiments.recipes import LIMITS, TEACHERS, teacher_digest, teacher_folder
 from adaswitch_lib.experiments.table_files import DamagedFile, digest
-from adaswitch_lib.experiments.tasks import TASKS, TEACHER_ROWS, limited, micro_tokenizer
+from adaswitch_lib.experiments.tasks import TASKS, limited, micro_tokenizer
 from adaswitch_lib.models import load_model, with_weights_in
 
 TEACHER_SEED = 0
@@ -73,7 +73,7 @@ def train_teacher(task: str, callbacks: Sequence[TrainerCallback] = ()) -> Path:
         is_micro = isinstance(config.size, ModelSize)
         tokenizer = micro_tokenizer() if is_micro else load_model(config.size.source)[1]
         learned = limited(TASKS[task], tokenizer, *LIMITS.get(task, ()))
-        rows = TEACHER_ROWS.get(task, learned.load)("train", config.num_rows, TEACHER_SEED)
+        rows = (learned.teacher_rows or learned.load)("train", config.num_rows, TEACHER_SEED)
         watch = learned.load("validation", 200 if is_micro else 24, TEACHER_SEED)
 
         def scores(model: PreTrainedModel) -> dict[str, float]:
