@@ -1,5 +1,7 @@
 """Tables, what came out, and how both are shown: on results of a few lines, worked by hand."""
 
+import re
+
 import pandas as pd
 import pytest
 from made_results import Made, everything
@@ -11,8 +13,8 @@ from adaswitch_lib.report.plot_style import label
 
 WORDS, DIALOGUES = label("micro_gsm"), label("micro_dialog")
 OF_RESULTS = (
-    "against_chance behaviour benchmark by_divergence by_method by_seed caught early_switches held_out_table lead_table rates rules "
-    "rules_pooled table_1 table_2 tenths texts world"
+    "against_chance behaviour benchmark by_divergence by_method by_seed caught early_switches held_out_table lead_table rates "
+    "rules rules_pooled table_1 table_2 tenths texts world"
 ).split()
 WHAT_CAME_OUT = (
     "main_results divergences switch_rate divergence_at_the_switch early_stage cost rules controls real_llm why when_it_pays"
@@ -35,15 +37,14 @@ def small(tmp_path_factory):
 @pytest.mark.parametrize("which", ["results", "small"])
 def test_every_table_is_in_plain_words(name, which, request):
     found = getattr(tables, name)(request.getfixturevalue(which))
-    cells = pd.Series([*found.columns, *found.select_dtypes("object").astype(str).to_numpy().ravel()], dtype=str)
-    assert not cells.str.contains(INTERNAL).any()
+    assert not re.search(INTERNAL, tables.markdown(found))
 
 
 @pytest.mark.parametrize("name", WHAT_CAME_OUT)
 @pytest.mark.parametrize("which", ["results", "small"])
 def test_what_came_out_is_said_of_any_results(name, which, request):
     found = getattr(findings, name)(request.getfixturevalue(which))
-    assert found.startswith("- ") and not pd.Series([found]).str.contains(f"{INTERNAL}|nan").any()
+    assert found.startswith("- ") and not re.search(rf"{INTERNAL}|\bnan\b", found)
 
 
 SCORES = {"adaswitch": [0.90, 0.92, 0.94], "kd": [0.80, 0.83, 0.84], "onpolicy": [0.89, 0.93, 0.93]}
@@ -72,13 +73,13 @@ def test_the_main_table_by_hand(tmp_path):
 
 
 def test_a_dagger_is_corrected_over_the_whole_table(tmp_path):
-    """Of two comparisons KD's p-value is below 0.05, of the ten of ten methods above it."""
+    """Of two comparisons KD's p-value is below 0.05, of seven above it."""
     few = SCORES | {"kd": [0.80, 0.83, 0.82]}
     lines = scores.leads(scores.final(scores.grid(with_scores(tmp_path / "few", few)))).set_index("against")
     reached = lines[lines.task == "micro_gsm"]
-    assert 2 * reached.p["kd"] < 0.05 < 6 * reached.p["kd"]
+    assert 2 * reached.p["kd"] < 0.05 < 7 * reached.p["kd"]
     assert tables.table_1(tmp_path / "few").set_index("method")[WORDS]["KD"].endswith("†")
-    same = dict.fromkeys(("sft", "offpolicy", "skd", "fixed"), [0.91, 0.92, 0.93])
+    same = dict.fromkeys(("sft", "seqkd", "offpolicy", "skd", "fixed"), [0.91, 0.92, 0.93])
     assert not tables.table_1(with_scores(tmp_path / "many", few | same)).set_index("method")[WORDS]["KD"].endswith("†")
 
 
@@ -192,20 +193,20 @@ def test_the_tables_of_real_dialogues(tmp_path):
             "task": "dialogsum",
             "example": example,
             "rouge_l": score,
-            "answer": f"{method}!",
+            "answer": method,
         }
         for method, values in {"kd": (0.1, 0.2, 0.3), "adaswitch": (0.2, 0.2, 0.5)}.items()
         for example, score in enumerate(values)
     ]
     write_table(pd.DataFrame(items), folder / "items.parquet")
-    write_table(pd.DataFrame([{"method": "teacher", "seed": -1, "task": "dialogsum", "example": 0, "rouge_l": 0.9, "answer": "sum"}]),
-                folder / "reference_scores.parquet")  # fmt: skip
+    teacher = {"method": "teacher", "seed": -1, "task": "dialogsum", "example": 0, "rouge_l": 0.9, "answer": "sum"}
+    write_table(pd.DataFrame([teacher]), folder / "reference_scores.parquet")
     tokens = {"task": "gsm8k", "example": 0, "pos": range(4), "switch_index": 2, "divergence": [0.1, 0.2, 5.0, 0.1]}
     write_table(pd.DataFrame(tokens), folder / "other_tasks.parquet")
     assert tables.summaries(folder, 0, 0).values.tolist() == [
         ["teacher", 0.9, "sum"],
-        ["KD", 0.1, "kd!"],
-        ["AdaSwitch", 0.2, "adaswitch!"],
+        ["KD", 0.1, "kd"],
+        ["AdaSwitch", 0.2, "adaswitch"],
     ]
     assert tables.by_dialogue(folder, 0)["mean"].tolist() == pytest.approx([0.1])
     by_length = tables.by_length(folder, 0, ["a b", "a", "a b c"], words=1).set_index("method")
@@ -220,7 +221,7 @@ def test_a_table_is_kept_as_csv_markdown_and_latex(results):
     assert pd.read_csv(results / "tables" / "table_1.csv")["method"].tolist() == found["method"].tolist()
     assert "| KD | 0.50" in (results / "tables" / "table_1.md").read_text()
     latex = (results / "tables" / "table_1.tex").read_text()
-    assert r"\toprule" in latex and r"\pm" in latex and r"\caption{A caption of 95 \%.}" in latex and "0 &" not in latex
+    assert r"\toprule" in latex and r"\pm" in latex and r"\caption{A caption of 95 \%.}" in latex and "\n0 &" not in latex
     assert (results / "tables" / "table_1.csv.provenance.json").exists() and "A caption" in shown
 
 
