@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -73,27 +72,14 @@ def check_undivided(trainer: Trainer) -> None:
         )
 
 
-@dataclass(frozen=True)
 class RowCheck:
-    """What a row of `encode_rows` must keep to, whatever the method.
+    """What a row of `encode_rows` must keep to: the same for every method, but that some need no completion."""
 
-    Attributes:
-        reads_data: the method's name if it learns from completions of the data, else None.
-        max_new_tokens: tokens that a completion may have.
-        most_tokens: tokens that prompt and completion may have together; None: any number.
-        num_ids: how many ids the tokenizer has.
-    """
-
-    reads_data: str | None
-    max_new_tokens: int
-    most_tokens: int | None
-    num_ids: int
-
-    @classmethod
-    def of(cls, method: Method, max_new_tokens: int, models: Models, tokenizer: PreTrainedTokenizerBase) -> RowCheck:
-        reads_data = method.label if method.policy is None or method.data_share > 0 else None
-        limits = [limit for model in models.values() if (limit := most_tokens(model)) is not None]
-        return cls(reads_data, max_new_tokens, min(limits, default=None), num_token_ids(tokenizer))
+    def __init__(self, method: Method, max_new_tokens: int, models: Models, tokenizer: PreTrainedTokenizerBase):
+        self.reads_data = method.label if method.policy is None or method.data_share > 0 else None
+        self.max_new_tokens = max_new_tokens
+        self.most_tokens = min((limit for model in models.values() if (limit := most_tokens(model))), default=None)
+        self.num_ids = num_token_ids(tokenizer)
 
     def fault(self, row: Mapping[str, Any]) -> str | None:
         """What is wrong with a row, and what to do."""

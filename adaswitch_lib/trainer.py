@@ -99,7 +99,7 @@ class RolloutTrainer(Trainer):
         models = {"student": model} if teacher is None else {"student": model, "teacher": teacher}
         check_models(models, method, tokenizer)
         check_arguments(args, has_scorer=scorer is not None)
-        row_check = RowCheck.of(method, args.max_new_tokens, models, tokenizer)
+        row_check = RowCheck(method, args.max_new_tokens, models, tokenizer)
         streamed = not hasattr(train_dataset, "__len__")
         if not streamed:
             row_check.all(train_dataset)
