@@ -98,14 +98,14 @@ function tokenCell(token, i, d, top) {
 }
 
 function slider(label, values, value, describe, changed) {
-  const shown = element("output", {});
+  const shown = element("b", {});
   const input = element("input", { type: "range", min: 0, max: values.length - 1, "aria-label": label });
   const control = { node: element("label", {}, `${label}: `, shown, input), set };
   function set(next) {
     control.value = next;
     input.value = values.indexOf(next);
-    shown.value = describe(next);
-    input.setAttribute("aria-valuetext", shown.value);
+    shown.textContent = describe(next);
+    input.setAttribute("aria-valuetext", shown.textContent);
   }
   input.addEventListener("input", () => changed(set(values[input.value])));
   set(value);
@@ -165,9 +165,8 @@ function explore(root, { tokens, d, rule }) {
       cell.className = ["token", writer(i), ...Object.keys(kinds).filter((kind) => kinds[kind])].join(" ");
       index.textContent = i === place ? `▼ ${i}` : place >= 0 && Math.abs(i - place) < 3 ? "" : numbered(i);
       const before = height[threshold[i - 1] < Infinity ? i - 1 : i];
-      tau.style.bottom = `calc(${height[i]}% - 2px)`;
-      rise.style.bottom = `${Math.min(before, height[i])}%`;
-      rise.style.height = `${Math.abs(before - height[i])}%`;
+      tau.style.transform = `translateY(${-height[i]}%)`; // a transform needs no new layout
+      rise.style.transform = `translateY(${-Math.min(before, height[i])}%) scaleY(${Math.abs(before - height[i]) / 100})`;
     });
     const why = place < 0 || `where d = ${nats(d[place])} exceeds τ = ${nats(threshold[place])}`;
     say.textContent =

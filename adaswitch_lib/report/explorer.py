@@ -143,7 +143,6 @@ _STYLE = (
 .adaswitch .row { display: grid; grid-template-columns: repeat(auto-fit, minmax(13em, 1fr)); gap: .4em 1.2em; margin: .5em 0; }
 .adaswitch .wide { grid-template-columns: repeat(auto-fit, minmax(16em, 1fr)); }
 .adaswitch label { display: block; margin: .2em 0; }
-.adaswitch output { font-weight: bold; }
 .adaswitch input { display: block; width: 100%; margin: .2em 0; accent-color: var(--student); }
 .adaswitch :is(select, button) { font: inherit; max-width: 100%; }
 .adaswitch :is(input, select, button):focus-visible { outline: 2px solid; outline-offset: 2px; }
@@ -162,10 +161,10 @@ _STYLE = (
 .adaswitch .plot > * { position: absolute; box-sizing: border-box; }
 .adaswitch .teacher .word { border-top-style: double; }
 .adaswitch .bar { left: 20%; right: 20%; bottom: 0; background: var(--writer); }
-.adaswitch .tau { left: 0; right: 0; border-top: 2px solid; }
-.adaswitch .rise { left: 0; border-left: 2px solid; }
+.adaswitch .tau { inset: 0; border-bottom: 2px solid; }
+.adaswitch .rise { inset: 0; border-left: 2px solid; transform-origin: bottom; }
 .adaswitch .teacher:not(.switch) :is(.tau, .rise) { border-width: 1px; }
-.adaswitch .above .tau { border-top-style: dashed; }
+.adaswitch .above .tau { border-bottom-style: dashed; }
 .adaswitch .early :is(.tau, .rise) { display: none; }
 .adaswitch .early .plot { background: repeating-linear-gradient(135deg, transparent 0 5px, currentColor 5px 6px); }
 .adaswitch .switch { border-left: 3px solid; }
