@@ -1,6 +1,13 @@
 """A real browser for tests: Debian's Chromium, driven by Playwright. Where there is none, tests that ask for it are skipped."""
 
+import os
 import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -44,3 +51,31 @@ def show(chromium, tmp_path):
     for context in contexts:
         context.close()
     assert not wrong
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """JupyterLab on a folder of the test's own: its address, to which `/lab/tree/<notebook>` is added."""
+    pytest.importorskip("jupyterlab", reason="no JupyterLab: it comes with the extra `notebooks`")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = {"port": port, "root_dir": tmp_path, "token": "", "password": "", "open_browser": False, "allow_root": True}
+    command = [sys.executable, "-m", "jupyterlab", *(f"--ServerApp.{name}={value}" for name, value in options.items())]
+    own = {f"JUPYTER_{name}_DIR": str(tmp_path / name) for name in ("CONFIG", "DATA", "RUNTIME")}  # none of the user's settings
+    path = os.pathsep.join(filter(None, (os.getcwd(), os.environ.get("PYTHONPATH"))))
+    with open(tmp_path / "server.log", "w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | own | {"PYTHONPATH": path})
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(120):
+            try:
+                urllib.request.urlopen(f"{address}/api", timeout=5).close()
+                break
+            except (urllib.error.URLError, OSError):
+                assert server.poll() is None, (tmp_path / "server.log").read_text()
+                time.sleep(0.5)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(30)

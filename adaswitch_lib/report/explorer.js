@@ -71,7 +71,7 @@ function element(tag, attributes, ...children) {
 
 const spoken = () => element("div", { class: "say", role: "status", "aria-live": "polite" });
 const writing = () => element("div", { class: "text", role: "img" });
-const small = (text) => element("div", { class: "small" }, text);
+const remark = (text) => element("div", { class: "remark" }, text);
 const visible = (token) => token.replaceAll("\n", "⏎").replaceAll("\t", "⇥") || "∅";
 const quoted = (token) => `“${visible(token).trim()}”`;
 const numbered = (i) => (i % 5 ? "" : i);
@@ -81,7 +81,7 @@ const share = (part, all) => `${part} of ${all} tokens (${Math.round((100 * part
 
 function legend(...rest) {
   const keys = ["student", "teacher"].map((who) => [element("i", { class: `key ${who}` }), ` the ${who} writes`]);
-  return element("div", { class: "small legend" }, ...[...keys, ...rest].map((parts) => element("span", {}, ...[parts].flat())));
+  return element("div", { class: "remark legend" }, ...[...keys, ...rest].map((parts) => element("span", {}, ...[parts].flat())));
 }
 
 // What a screen reader says of a text: who writes each stretch of it.
@@ -136,7 +136,7 @@ function explore(root, { tokens, d, rule }) {
   });
   const multiples = multipliers(d, rule);
   const controls = {
-    multiplier: slider("K", multiples, rule.multiplier, (k) => `${k} times the recent mean`, draw),
+    multiplier: slider("K", multiples, rule.multiplier, (k) => `${k} × the mean`, draw),
     window: slider("L", windows(d, rule, multiples), rule.window, (size) => `mean of the last ${size}`, draw),
     min_history: slider("min_history", histories(d, rule, multiples), rule.min_history, (size) => `not before ${size}`, draw),
     floor: slider("floor", floors(d, rule), rule.floor, (least) => `at least ${nats(least)}`, draw),
@@ -159,7 +159,7 @@ function explore(root, { tokens, d, rule }) {
     const now = Object.fromEntries(Object.entries(controls).map(([name, { value }]) => [name, value]));
     threshold = switchThreshold(d, now);
     place = firstSwitch(d, threshold);
-    const height = threshold.map((t) => Math.min(100, (100 * t) / top));
+    const height = threshold.map((t) => Math.min(96, (100 * t) / top));
     cells.forEach(({ cell, index, tau, rise }, i) => {
       const kinds = { switch: i === place, early: threshold[i] === Infinity, above: threshold[i] > top };
       cell.className = ["token", writer(i), ...Object.keys(kinds).filter((kind) => kinds[kind])].join(" ");
@@ -189,8 +189,8 @@ function explore(root, { tokens, d, rule }) {
   });
   const note = "Behind the switch this is still the student's own text, which the teacher would rewrite. Tokens count from 0.";
   const keys = legend(`bars: d, up to ${nats(Math.max(...d))}`, "line: τ", "▼ the switch", "hatched: too early to switch");
-  root.append(element("div", { class: "row" }, ...Object.values(controls).map(({ node }) => node)));
-  root.append(reset, say, text, small(note), keys, look.node);
+  root.append(element("div", { class: "beside" }, ...Object.values(controls).map(({ node }) => node)));
+  root.append(reset, say, text, remark(note), keys, look.node);
   draw();
 }
 
@@ -233,8 +233,8 @@ function compare(root, { by, texts, vocabulary, prompts, note }) {
   }
 
   const columns = sides.map(({ pickers, say, text }) => element("div", {}, ...pickers.map(({ node }) => node), say, text));
-  root.append(example.node, prompt, element("div", { class: "row wide" }, ...columns), parting);
-  root.append(legend("bars: d, both on one scale"), small(note));
+  root.append(example.node, prompt, element("div", { class: "beside" }, ...columns), parting);
+  root.append(legend("bars: d, both on one scale"), remark(note));
   draw();
 }
 

@@ -124,7 +124,7 @@ def _page(view: str, data: dict[str, Any], prompt: str = "", text: str = "") -> 
     above = f'<div class="prompt">{html.escape(prompt)}</div>' if prompt else ""
     plain = f"<p>{html.escape(text)}</p><p>To play with this, run the cell, or open the page in a browser that runs scripts.</p>"
     return HTML(
-        f"<div class=\"adaswitch\" data-lm-suppress-shortcuts data-shown='{shown}'><style>{_STYLE}</style>{above}{plain}</div>"
+        f"<div class=\"adaswitch\" data-shown='{shown}'><style>{_STYLE}</style>{above}{plain}</div>"
         f"<script>(() => {{\n{SCRIPT.read_text(encoding='utf-8')}}})();</script>"
     )
 
@@ -137,17 +137,17 @@ _STYLE = (
     f"""
 .adaswitch {{ {_colours(COLOURS)} max-width: 62em; line-height: 1.4; }}
 :is([data-jp-theme-light=false], [data-theme=dark], [theme=dark], .vscode-dark) .adaswitch {{
-  {_colours(DARK)} color-scheme: dark; }}
+  {_colours(DARK)} color: #EEE; color-scheme: dark; }}
+[data-theme=dark] .text_html:has(> .adaswitch) {{ background: none !important; }} /* the site's theme lights outputs up */
 """
     + """
-.adaswitch .row { display: grid; grid-template-columns: repeat(auto-fit, minmax(13em, 1fr)); gap: .4em 1.2em; margin: .5em 0; }
-.adaswitch .wide { grid-template-columns: repeat(auto-fit, minmax(16em, 1fr)); }
+.adaswitch .beside { display: grid; grid-template-columns: repeat(auto-fit, minmax(max(13em, 34%), 1fr)); gap: .4em 1.2em; }
 .adaswitch label { display: block; margin: .2em 0; }
 .adaswitch input { display: block; width: 100%; margin: .2em 0; accent-color: var(--student); }
 .adaswitch :is(select, button) { font: inherit; max-width: 100%; }
 .adaswitch :is(input, select, button):focus-visible { outline: 2px solid; outline-offset: 2px; }
 .adaswitch .say { font-weight: bold; min-height: 2.8em; margin: .5em 0; }
-.adaswitch .small { font-size: .875em; margin: .5em 0; }
+.adaswitch .remark { font-size: .875em; margin: .5em 0; }
 .adaswitch .prompt { white-space: pre-wrap; border-left: 3px solid; padding-left: .6em; margin: .5em 0; }
 .adaswitch .text { display: flex; flex-wrap: wrap; row-gap: .5em; margin: .5em 0; }
 .adaswitch .token { position: relative; min-width: 1.3em; font: .875em ui-monospace, Menlo, Consolas, monospace; }
