@@ -109,7 +109,7 @@ def test_all_tokens_are_shown_and_said(show):
     assert page.locator(".word").all_inner_texts() == ["<b>", "'", '"&amp;', "⏎", "</script>", "é"]
     assert page.locator(".prompt").inner_text() == "1 < 2 & 'so'"
     said = page.get_by_role("img").get_attribute("aria-label")
-    assert said == " The student writes: <b>'\"&amp;\n The teacher writes: </script>é"
+    assert said == " The student writes: <b> ' \"&amp; \n  The teacher writes: </script> é"
     assert "token 4, “</script>”" in page.get_by_role("status").inner_text()
     look = page.get_by_role("slider", name="Look at token")
     look.press("Home")

@@ -84,9 +84,10 @@ function legend(...rest) {
   return element("div", { class: "remark legend" }, ...[...keys, ...rest].map((parts) => element("span", {}, ...[parts].flat())));
 }
 
-// What a screen reader says of a text: who writes each stretch of it.
+// What a screen reader says of a text: who writes each stretch of it. Tokens that bring no spaces are words.
 function spokenText(tokens, writer) {
-  return tokens.map((token, i) => (i && writer(i) === writer(i - 1) ? "" : ` The ${writer(i)} writes: `) + token).join("");
+  const space = tokens.some((token) => token.startsWith(" ")) ? "" : " ";
+  return tokens.map((token, i) => (i && writer(i) === writer(i - 1) ? "" : ` The ${writer(i)} writes: `) + token).join(space);
 }
 
 // One token: its number, its text, and d as a bar that is full at `top`.

@@ -54,7 +54,8 @@ def explore(
         raise ValueError(f"window (L) and min_history must be whole numbers, from 1 and 0 on; got {window} and {min_history}.")
     rule = {"multiplier": multiplier, "window": int(window), "min_history": int(min_history), "floor": floor}
     shown = {"tokens": trace.token.tolist(), "d": trace.divergence.astype(float).round(6).tolist(), "rule": rule}
-    return _page("explore", shown, prompt, "".join(trace.token))
+    space = "" if trace.token.str.startswith(" ").any() else " "  # tokens that bring none are words
+    return _page("explore", shown, prompt, space.join(trace.token))
 
 
 def compare(traces: pd.DataFrame, prompts: Sequence[str] = (), note: str = "") -> HTML:
@@ -122,7 +123,7 @@ def _page(view: str, data: dict[str, Any], prompt: str = "", text: str = "") -> 
     shown = html.escape(json.dumps({"view": view} | data, ensure_ascii=False, separators=(",", ":")), quote=False)
     shown = shown.replace("'", "&#39;")  # the attribute stands in single quotes: JSON has many double ones
     above = f'<div class="prompt">{html.escape(prompt)}</div>' if prompt else ""
-    plain = f"<p>{html.escape(text)}</p><p>To play with this, run the cell, or open the page in a browser that runs scripts.</p>"
+    plain = f"<p>{html.escape(text)}</p>" * bool(text) + "<p>To play with this, run the cell, or let the page run scripts.</p>"
     return HTML(
         f"<div class=\"adaswitch\" data-shown='{shown}'><style>{_STYLE}</style>{above}{plain}</div>"
         f"<script>(() => {{\n{SCRIPT.read_text(encoding='utf-8')}}})();</script>"
