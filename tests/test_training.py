@@ -13,7 +13,8 @@ import torch
 from adaswitch_lib import METHODS, Rollout, RolloutTrainer, Source, SwitchRule
 from adaswitch_lib.data import RowCollator, encode_rows
 from adaswitch_lib.experiments.config import ModelSize
-from adaswitch_lib.experiments.pretraining import arguments, last_checkpoint, new_model, train_or_resume
+from adaswitch_lib.experiments.pretraining import new_model
+from adaswitch_lib.experiments.resuming import arguments, train_or_resume
 from adaswitch_lib.experiments.tasks import TASKS, micro_tokenizer
 from adaswitch_lib.methods import method
 from adaswitch_lib.trainer import row_seed
@@ -106,7 +107,7 @@ def test_the_same_seed_writes_the_same_rows_and_another_one_others(tmp_path):
 def test_a_run_that_ended_before_it_was_recorded_takes_no_further_step(tmp_path):
     saving = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}
     whole = trainer(tmp_path, **saving)
-    whole.train()
+    train_or_resume(whole, tmp_path)
     again = trainer(tmp_path, **saving)
     model = train_or_resume(again, tmp_path)
     assert not again.written and losses(again) == losses(whole)
@@ -178,7 +179,7 @@ def test_a_share_of_the_rows_is_data_row_by_row(tmp_path):
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path):
     saving = {"save_strategy": "steps", "save_steps": 2, "max_steps": 5}
     whole = trainer(tmp_path / "whole", **saving)
-    whole.train()
+    train_or_resume(whole, tmp_path / "whole")
     stopped = trainer(tmp_path / "stopped", **saving)
     training_step = stopped.training_step
 
@@ -189,21 +190,11 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path):
 
     stopped.training_step = fail_at_4
     with pytest.raises(KeyboardInterrupt):
-        stopped.train()
+        train_or_resume(stopped, tmp_path / "stopped")
     resumed = trainer(tmp_path / "stopped", **saving)
     train_or_resume(resumed, tmp_path / "stopped")
     assert losses(resumed) == losses(whole)
     assert torch.equal(resumed.written[-1].completion_ids, whole.written[-1].completion_ids)
-
-
-def test_half_a_checkpoint_is_not_resumed_from(tmp_path):
-    (tmp_path / "checkpoint-10").mkdir()
-    (tmp_path / "checkpoint-10" / "trainer_state.json").write_text("{}")
-    (tmp_path / "checkpoint-20").mkdir()
-    (tmp_path / "checkpoint-30").mkdir()
-    (tmp_path / "checkpoint-30" / "trainer_state.json").write_text('{"best')
-    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
-    assert not (tmp_path / "checkpoint-20").exists() and not (tmp_path / "checkpoint-30").exists()
 
 
 TWO_PROCESSES = """

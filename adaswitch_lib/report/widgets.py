@@ -1,61 +1,51 @@
-"""What a notebook shows beside figures: coloured text, and sliders over a stored trace."""
+"""Sliders over a stored rollout."""
 
 from __future__ import annotations
 
-import html
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import pandas as pd
-import torch
-from IPython.display import HTML, display
-from matplotlib.figure import Figure
 
-from adaswitch_lib.report.plot_style import COLOURS
-from adaswitch_lib.report.rollout_figures import switch_trace
-from adaswitch_lib.switching import SwitchRule, first_switch, switch_threshold
+from adaswitch_lib.report.display import Html
+from adaswitch_lib.report.figures import figure_2, show
 
-
-def coloured_tokens(trace: pd.DataFrame) -> HTML:
-    """The completion as text, each token on the colour of its writer; its divergence shows under the pointer."""
-    spans = [
-        f'<span title="{row.source}, d = {row.divergence:.2f} nats" style="background:{COLOURS[row.source]}33">'
-        f"{html.escape(row.token)}</span>"
-        for row in trace.itertuples()
-    ]
-    return HTML(f'<div style="white-space:pre-wrap;line-height:1.7">{"".join(spans)}</div>')
+if TYPE_CHECKING:
+    from adaswitch_lib.switching import SwitchRule
 
 
-def rule_on_trace(trace: pd.DataFrame, rule: SwitchRule) -> pd.DataFrame:
-    """The student's own text under another rule: who would have written each token, and the thresholds.
+def under_rule(trace: pd.DataFrame, threshold: Sequence[float]) -> pd.DataFrame:
+    """The student's own text under another rule: who would have written each token.
 
     Args:
         trace: per-token table of one on-policy rollout, which does not depend on the rule.
-        rule: the rule to try.
+        threshold: that rule's thresholds along it, of `switch_threshold` [nats].
 
     Returns:
-        The table with `threshold` by this rule, and `source` "teacher" from the switch on: what stands there is
-        still the student's text, at places that the teacher would have rewritten.
+        The table with `threshold`, and `source` "teacher" from the first token above it on: what stands there is still the
+        student's text, at places that the teacher would have rewritten.
     """
-    divergence = torch.tensor(trace["divergence"].to_numpy(), dtype=torch.float32)[None]
-    switch = int(first_switch(divergence, torch.ones_like(divergence), rule))
-    return trace.assign(
-        threshold=switch_threshold(divergence, rule)[0].numpy(),
-        source=["teacher" if 0 <= switch <= pos else "student" for pos in trace["pos"]],
-    )
+    taken = (trace["divergence"] > list(threshold)).cummax()
+    return trace.assign(threshold=list(threshold), source=taken.map({True: "teacher", False: "student"}))
 
 
-def explore_rule(trace: pd.DataFrame, rule: SwitchRule, interactive: bool = True) -> Figure | None:
-    """Sliders over K and L on a stored on-policy trace; with `interactive` off a static figure of `rule`, for headless runs."""
+def explore_rule(
+    trace: pd.DataFrame, rule: SwitchRule, thresholds: Callable[[SwitchRule], Sequence[float]], interactive: bool = True
+) -> Html | None:
+    """Sliders over K and L on a stored on-policy trace; with `interactive` off a static figure of `rule`, for headless runs.
 
-    def draw(rule: SwitchRule) -> Figure:
-        figure = switch_trace(rule_on_trace(trace, rule)).figure
-        plt.close(figure)  # shown by whoever gets it, not a second time by the notebook
-        return figure
+    Args:
+        thresholds: of a rule along the trace, as `under_rule` takes them.
+    """
+
+    def draw(rule: SwitchRule) -> Html:
+        return show(figure_2(under_rule(trace, thresholds(rule))))
 
     if not interactive:
         return draw(rule)
     import ipywidgets
+    from IPython.display import display
 
     ipywidgets.interact(
         lambda K, L: display(draw(replace(rule, multiplier=K, window=L))),
