@@ -71,6 +71,7 @@ def train_on_data(
     Args:
         folder: for checkpoints, ten over the run; a run that was killed goes on from the last. The caller removes it.
     """
+    rows = encode_rows(rows, tokenizer)
     every = max(1, config.steps // 10)
     trainer = RolloutTrainer(
         untrained(config.size, tokenizer, seed),
@@ -82,9 +83,10 @@ def train_on_data(
             save_steps=every,
             eval_strategy="steps" if scorer else "no",
             eval_steps=every,
+            max_new_tokens=max(map(len, rows["completion_ids"])),
             **optimisation(config),
         ),
-        encode_rows(rows, tokenizer),
+        rows,
         tokenizer,
         scorer,
     )

@@ -29,6 +29,7 @@ from adaswitch_lib.experiments import sealed
 from adaswitch_lib.experiments.locks import locked
 from adaswitch_lib.experiments.table_files import (
     DamagedFile,
+    digest,
     environment,
     provenance_of,
     read_frame,
@@ -57,6 +58,7 @@ def read_table(results: Path, name: str, runs: Sequence[str] | None = None) -> p
         FileNotFoundError: if there are no results yet; the message says how to make them.
         DamagedFile: if a file is not what was written.
     """
+    _check_together(results, name)
     folders = run_folders(results)
     kept = _kept(results, name, folders)
     if kept is None and not folders:
@@ -73,6 +75,7 @@ def finished(results: Path) -> set[str]:
     Raises:
         DamagedFile: if a file is not what was written.
     """
+    _check_together(results, "runs")
     folders = run_folders(results)
     for folder in folders.values():
         if wrong := sealed.damage(folder):
@@ -91,6 +94,7 @@ def is_finished(results: Path, run: str) -> bool:
         if wrong := sealed.damage(folder):
             raise _damaged(folder, wrong)
         return True
+    _check_together(results, "runs")
     kept = _kept(results, "runs", run_folders(results))
     return kept is not None and run in set(kept.run)
 
@@ -129,20 +133,18 @@ def collect(results: Path) -> int:
         folders = run_folders(results)
         if not folders:
             return 0
-        tables = {}
-        for name in TABLES:
-            kept = _kept(results, name, folders, collected=False)
-            tables[name] = _joined(kept, [_of_folder(folder, name) for folder in folders.values()])
-        for name in ("metrics", "switches"):  # of which every run has rows
-            if lost := set(tables["runs"].run) ^ set(tables[name].run):
-                raise DamagedFile(
-                    f"{results / TABLES[name]} and {results / TABLES['runs']} are not of the same runs ({min(lost)} is in one of "
-                    "them): restore both from git."
-                )
-        for name in [name for name in TABLES if name != "runs" and len(tables[name])]:
-            write_table(tables[name].sort_values("run", kind="stable"), results / TABLES[name], preset=results.name)
-        hashes = {name: provenance_of(results / TABLES[name])["sha256"] for name in tables if name != "runs" and len(tables[name])}
-        write_table(tables["runs"].sort_values("run"), results / TABLES["runs"], preset=results.name, tables=hashes)
+        parts = {name: [_of_folder(folder, name) for folder in folders.values()] for name in TABLES}
+        runs = _joined(_kept(results, "runs", folders), parts.pop("runs"))
+        of = digest(runs.run.tolist())
+        for name in parts:
+            _check_together(results, name, of)
+        tables = {name: _joined(_kept(results, name, folders), parts[name]) for name in parts}
+        hashes = {}
+        for name, table in tables.items():
+            if len(table):
+                file = write_table(table, results / TABLES[name], preset=results.name, runs=of)
+                hashes[name] = provenance_of(file)["sha256"]
+        write_table(runs, results / TABLES["runs"], preset=results.name, tables=hashes)
         for folder in folders.values():
             _discard(folder)
         return len(folders)
@@ -186,15 +188,6 @@ def with_settings(results: Path, name: str, *studies: str) -> pd.DataFrame:
     return read_table(results, name, runs.run).merge(runs, on="run", suffixes=("", "_of_run"))
 
 
-def with_rules(results: Path, name: str) -> pd.DataFrame:
-    """A table of AdaSwitch's runs in the grid and in the study of floors (variant "floors.0.0" and others), with the columns rule.*
-    of their runs beside those of `with_settings`."""
-    rules = read_table(results, "runs").filter(regex=r"^run$|^rule\.")
-    grid = with_settings(results, name).merge(rules, on="run").assign(variant="")
-    both = pd.concat([grid, with_settings(results, name, "floors").query("variant != ''")])
-    return both[both.method == "adaswitch"]
-
-
 def reference_items(results: Path) -> pd.DataFrame:
     """Test items of the teacher (method "teacher", seed -1) and of initial students (method "initial"): one row an item, with
     its scores and, where it was kept, the answer. Empty where they were not evaluated."""
@@ -231,21 +224,28 @@ def _same(results: Path, groups: Any, settings: Sequence[str]) -> None:
             )
 
 
-def _kept(results: Path, name: str, folders: Mapping[str, Path], collected: bool = True) -> pd.DataFrame | None:
-    """The rows of a kept table but those of older runs of the folders' names; None if it is not kept.
+def _check_together(results: Path, name: str, of: str = "") -> None:
+    """Refuse a kept table that was not written with the others. They are written one after the other, `runs.csv` last: it names
+    the others by their SHA-256.
 
     Args:
-        collected: whether it must be the table that was written with `runs.csv`. `collect` may have been killed in between.
+        of: the runs that a table may be of instead, since whoever was writing them may have been killed in between.
     """
-    file, runs = results / TABLES[name], results / TABLES["runs"]
-    if name != "runs" and runs.is_file() and collected:
-        hashes = provenance_of(runs).get("settings", {}).get("tables")
-        own = provenance_of(file).get("sha256") if file.is_file() else None
-        if hashes is not None and hashes.get(name) != own:
+    runs = results / TABLES["runs"]
+    hashes = provenance_of(runs)["settings"].get("tables") if runs.is_file() else {}
+    others = [other for other in TABLES if other == name or (name == "runs" and not runs.is_file())]
+    for file, other in ((results / TABLES[other], other) for other in others if other != "runs" and hashes is not None):
+        made = provenance_of(file) if file.is_file() else {"settings": {}}
+        if hashes.get(other) != made.get("sha256") and not (of and made["settings"].get("runs") == of):
             raise DamagedFile(
-                f"{file} and {runs} were not written together: restore both from git, or go on with "
-                f"`python -m adaswitch_lib collect --preset {results.name}`."
+                f"{file} and {runs} were not written together, by {runs.name}.provenance.json: restore all tables from git, or go "
+                f"on with `python -m adaswitch_lib collect --preset {results.name}`."
             )
+
+
+def _kept(results: Path, name: str, folders: Mapping[str, Path]) -> pd.DataFrame | None:
+    """The rows of a kept table but those of older runs of the folders' names; None if it is not kept."""
+    file = results / TABLES[name]
     if not file.is_file():
         return None
     table = read_table_file(file)

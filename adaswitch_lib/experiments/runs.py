@@ -17,6 +17,7 @@ import torch
 from adaswitch_lib.experiments.config import RunConfig
 from adaswitch_lib.experiments.final_evaluation import evaluate_student
 from adaswitch_lib.experiments.locks import locked
+from adaswitch_lib.experiments.logs import logger
 from adaswitch_lib.experiments.paths import results_dir
 from adaswitch_lib.experiments.preparation import prepare
 from adaswitch_lib.experiments.recording import record
@@ -39,9 +40,17 @@ def run_all(configs: Sequence[RunConfig], jobs: int = JOBS) -> None:
         raise ValueError(f"jobs must be 1 or more, got {jobs}.")
     done = {preset: finished(results_dir(preset)) for preset in {config.preset for config in configs}}
     todo = [config for config in configs if config.id not in done[config.preset]]
-    failed = work_off({config.id: config for config in todo}, jobs, max(1, torch.get_num_threads() // jobs))
+    threads = max(1, torch.get_num_threads() // jobs)
+    failed = work_off(f"{__name__}:run_with", {config.id: (config, threads) for config in todo}, jobs)
     if failed:
         raise RuntimeError("\n".join(f"{name} failed: {why}" for name, why in failed.items()))
+
+
+def run_with(given: tuple[RunConfig, int]) -> bool:
+    """Make one run with so many threads of torch."""
+    config, threads = given
+    torch.set_num_threads(threads)
+    return run(config)
 
 
 def run(config: RunConfig) -> bool:
@@ -50,6 +59,7 @@ def run(config: RunConfig) -> bool:
     work = results / "work" / config.id
     with locked(work, wait=False) as free:
         if not free:
+            logger.warning("%s: another process is making it", config.id)
             return False
         made = not is_finished(results, config.id)
         try:

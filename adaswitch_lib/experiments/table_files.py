@@ -110,8 +110,6 @@ def read_bytes(file: Path) -> bytes:
     advice = "restore both from git, or remove both and make them again"
     if not file.is_file() and not _temporary(file).is_file():
         raise FileNotFoundError(f"no {file}.")
-    if not provenance.is_file():
-        raise DamagedFile(f"{file} has no {provenance.name} beside it: {advice}.")
     wanted = _read_json(provenance).get("sha256")
     if wanted is None:
         raise DamagedFile(f"{file} was written by an earlier version of this project: remove {file.parent}, and make it again.")
@@ -160,9 +158,11 @@ def _hash(file: Path) -> str:
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise DamagedFile(f"{file} is missing: restore it from git, or remove its table.") from None
     except ValueError as error:
         raise DamagedFile(f"{file} is damaged ({error}): restore it from git, or remove it and its table.") from None
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or not isinstance(found.get("settings"), dict):
         raise DamagedFile(f"{file} is damaged: restore it from git, or remove it and its table.")
     return found
 

@@ -14,28 +14,26 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from multiprocessing import connection, get_context, parent_process, resource_tracker
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm.auto import tqdm
 
 from adaswitch_lib.experiments.logs import log_lines, logger, watched
-from adaswitch_lib.experiments.paths import results_dir
-
-if TYPE_CHECKING:
-    from adaswitch_lib.experiments.config import RunConfig
 
 TRIES = 2
 """How often a run is begun whose worker dies."""
 
 
-def work_off(runs: Mapping[str, RunConfig], jobs: int, threads: int) -> dict[str, str]:
+def work_off(make: str, runs: Mapping[str, Any], jobs: int) -> dict[str, str]:
     """Make runs, `jobs` at a time; which of them failed, and why. A worker that dies takes none of the others' runs with it, and
     its own is tried once more.
 
     Args:
-        runs: name -> config.
-        threads: of torch, in each process.
+        make: "module:function" that makes one, as it is imported in a worker.
+        runs: name -> what `make` is given.
+        jobs: how many processes.
 
     Raises:
         OSError: as soon as the disk is full, since all runs would fail.
@@ -48,18 +46,19 @@ def work_off(runs: Mapping[str, RunConfig], jobs: int, threads: int) -> dict[str
     try:
         while queue or busy:
             while queue and len(busy) < jobs:
-                worker = next((worker for worker in idle if worker.process.is_alive()), None) or _Worker(threads, level)
-                idle = [other for other in idle if other is not worker]
-                worker.begin(name := queue.popleft(), runs[name])
+                name = queue.popleft()
                 tries[name] += 1
-                busy[worker.pipe] = worker
+                with _interrupts_later():  # or a worker might be started that nobody knows
+                    worker = idle.pop() if idle else _Worker(make, level)
+                    busy[worker.pipe] = worker
+                worker.begin(name, runs[name])
             for pipe in connection.wait(list(busy)):
                 worker = busy.pop(pipe)
                 name = worker.run
                 try:
                     error = pipe.recv()
                     idle.append(worker)
-                except EOFError:
+                except (EOFError, ConnectionError):
                     error = worker.death()
                     if tries[name] < TRIES:
                         logger.warning("%s: %s; it is tried once more", name, error)
@@ -80,18 +79,18 @@ def work_off(runs: Mapping[str, RunConfig], jobs: int, threads: int) -> dict[str
 class _Worker:
     """A process that makes one run after the other."""
 
-    def __init__(self, threads: int, level: int):
+    def __init__(self, make: str, level: int):
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, threads, level), daemon=True)
-        with _interrupts_later():
-            self.process.start()
+        self.process = context.Process(target=_serve, args=(theirs, make, level), daemon=True)
+        self.process.start()
         theirs.close()
         self.run = ""
 
-    def begin(self, name: str, config: RunConfig) -> None:
+    def begin(self, name: str, given: Any) -> None:
         self.run = name
-        self.pipe.send(config)
+        with suppress(ConnectionError):  # it has died: whoever waits for it sees that
+            self.pipe.send(given)
 
     def death(self) -> str:
         """What ended it, in words."""
@@ -121,34 +120,28 @@ def _interrupts_later() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(pipe: connection.Connection, threads: int, level: int) -> None:
+def _serve(pipe: connection.Connection, make: str, level: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["TQDM_DISABLE"] = "1"  # one bar, that of the runs, is enough
     tqdm.set_lock(threading.RLock())  # its own is a semaphore, which is left over where a process is killed
-    import torch
-
-    from adaswitch_lib.experiments.runs import run
-
-    torch.set_num_threads(threads)
     log_lines(level)
-    with suppress(EOFError):  # the parent is gone
+    module, _, name = make.partition(":")
+    function = getattr(import_module(module), name)
+    with suppress(EOFError, OSError):  # the parent is gone
         while True:
-            config = pipe.recv()
-            pipe.send(_error_of(run, config))
+            given = pipe.recv()
+            pipe.send(_error_of(function, given))
 
 
-def _error_of(run: Callable[[RunConfig], Any], config: RunConfig) -> str | OSError | None:
+def _error_of(make: Callable[[Any], Any], given: Any) -> str | OSError | None:
     """Make a run; why it failed, if it did, in one line."""
     try:
-        run(config)
+        make(given)
     except Exception as error:
-        if full := _full_disk(error):
-            return full
-        file = results_dir(config.preset) / "work" / config.id / "error.txt"
-        with suppress(OSError):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(traceback.format_exc(), encoding="utf-8")
-        return f"{type(error).__name__}: {' '.join(str(error).split())} (traceback: {file})"
+        if not isinstance(error, (ValueError, OSError, RuntimeError, ImportError)):  # whose messages say enough
+            logger.error("%s", traceback.format_exc())
+        return _full_disk(error) or f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return None
 
 
 def _full_disk(error: Exception) -> OSError | None:

@@ -8,7 +8,7 @@ import torch
 from adaswitch_lib import AdaSwitch, OnPolicy, SwitchRule
 from adaswitch_lib.experiments.config import ModelSize
 from adaswitch_lib.experiments.pretraining import new_model
-from adaswitch_lib.experiments.rollout_analysis import by_chance, caught, held_against_chance, look_at_texts, trace
+from adaswitch_lib.experiments.rollout_analysis import against_chance, by_chance, caught, look_at_texts, trace
 from adaswitch_lib.experiments.tasks import TASKS, micro_dialog, micro_gsm
 from adaswitch_lib.experiments.teachers import load_teacher
 
@@ -66,7 +66,7 @@ def test_switches_against_mistakes_by_hand():
     assert nothing["mistaken"] == 0 and all(math.isnan(value) for name, value in nothing.items() if name != "mistaken")
 
 
-def test_switches_dealt_to_other_rows_by_hand():
+def test_permuted_switch_positions_by_hand():
     # passed on by one, rows have the switches -1, 2 and, behind its end, 5; by two: 5, -1 and 2
     found = by_chance(torch.tensor([2, 5, -1]), torch.tensor([2, 8, 6]), torch.tensor([10, 9, 4]))
     assert found == pytest.approx({"mistaken": 1, "caught": 1 / 3, "switch_before": 3 / 4, "switch_at": 0, "switch_after": 1 / 4})
@@ -86,8 +86,10 @@ def test_a_look_at_texts_of_a_student_that_is_its_teacher_and_of_one_that_knows_
     often = SwitchRule(multiplier=1.2)
     alone, own = look_at_texts(OnPolicy(), teacher, student, tokenizer, task, rows, often)
     assert alone["written_accuracy"] == 0 and alone["kl_own"] == poor["kl_own"]
-    (again,) = held_against_chance(trace(own, tokenizer, 0, 12).assign(run="a"), task, rows, often).to_dict("records")
+    (again,) = against_chance(trace(own, tokenizer, 0, 12).assign(run="a"), task, rows, often).to_dict("records")
     assert {name: again[name] for name in alone if name in again} == {name: alone[name] for name in alone if name in again}
-    assert 0 <= again["dealt_caught"] < 1 and again["wrong"] == 12
+    assert 0 <= again["permuted_caught"] < 1 and again["wrong"] == 12
+    other = look_at_texts(AdaSwitch(often, "reverse_kl"), teacher, student, tokenizer, task, rows, often)[0]
+    assert "caught" not in other and other["kl_own"] == poor["kl_own"]  # a rule for another divergence judges no forward KL
     frame = trace(rollout, tokenizer, step=7, rows=3)
     assert set(frame.example) == {0, 1, 2} and set(frame.step) == {7} and "switch_index" in frame
