@@ -36,10 +36,10 @@ def evaluate_student(prepared: Prepared, trained: Trained) -> Evaluated:
     config, tokenizer = prepared.config, prepared.pair.tokenizer
     if trained.student is not None:
         try:
-            return Evaluated(test_items(config, prepared.tasks, trained.student, tokenizer), collapsed=False)
+            return Evaluated(test_items(config, prepared.tested, trained.student, tokenizer), collapsed=False)
         except NonFiniteLogits as error:  # only the student writes here
             logger.warning("%s: collapsed in the test: %s", config.id, error)
-    return Evaluated(test_items(config, prepared.tasks, None, tokenizer), collapsed=True)
+    return Evaluated(test_items(config, prepared.tested, None, tokenizer), collapsed=True)
 
 
 def test_items(

@@ -28,29 +28,28 @@ class Prepared:
         config: of the run.
         method: with the run's settings.
         pair: the teacher, and the student before distillation.
-        tasks: those that its students are tested on, the trained one first, with the run's lengths.
-        rows, validation: of the trained task.
+        task: the one that is trained, with the run's lengths.
+        rows, validation: of that task.
+        tested: the tasks that its students are tested on, that one first.
     """
 
     config: RunConfig
     method: Method
     pair: Pair
-    tasks: tuple[Task, ...]
+    task: Task
     rows: Dataset
     validation: Dataset
-
-    @property
-    def task(self) -> Task:
-        """The one that is trained."""
-        return self.tasks[0]
+    tested: tuple[Task, ...]
 
 
 def prepare(config: RunConfig) -> Prepared:
     """Load what a run needs; the initial student is trained if nobody has asked for it before."""
     pair = load_run_pair(config)
-    tasks = tested_tasks(config, pair.tokenizer)
-    rows = tasks[0].load("train", config.num_prompts, ROWS_SEED + config.seed)
-    return Prepared(config, config.resolve_method(), pair, tasks, rows, tasks[0].load("validation", config.validation_rows, 0))
+    tested = tested_tasks(config, pair.tokenizer)
+    task = tested[0]
+    rows = task.load("train", config.num_prompts, ROWS_SEED + config.seed)
+    validation = task.load("validation", config.validation_rows, 0)
+    return Prepared(config, config.resolve_method(), pair, task, rows, validation, tested)
 
 
 def load_run_pair(config: RunConfig) -> Pair:

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from adaswitch_lib.experiments.records import read_table, write_table
+from adaswitch_lib.experiments.records import read_table
+from adaswitch_lib.experiments.table_files import write_table
 from adaswitch_lib.experiments.tasks import TASKS
 from adaswitch_lib.report.plot_style import floor_label, in_order, label, with_floor
 from adaswitch_lib.report.scores import BASELINES, CONTROLS, curves, early, final, grid, held_out, leads, out_of_reach, study
@@ -201,22 +202,20 @@ def _closer(divergences: pd.DataFrame) -> Iterator[Finding]:
 
 
 def _harder_tasks_switch_more(scores: pd.DataFrame, switches: pd.DataFrame) -> Iterator[Finding]:
-    """The harder of two tasks is the one that AdaSwitch solves less of at the end: how much less, and, with each floor that both
-    have, how much more it switches. Where the former is not significant, the rates decide nothing."""
+    """With each floor that AdaSwitch has on two tasks: how much less it solves of one, the harder, at the end, and how much more it
+    switches there. Where the former is not significant, the latter decides nothing."""
     ours = scores[(scores.method == "adaswitch") & (scores.task == scores.trained_on)]
-    by_task = ours.groupby(["task", "seed"]).value.mean().groupby("task")
-    if len(by_task) != 2:
-        return
-    harder, easier = by_task.mean().sort_values().index
-    gap = unpaired(by_task.get_group(easier), by_task.get_group(harder))
-    lines = [Finding("C3", harder, f"score on {label(easier)} − on {label(harder)}", gap)]
-    for floor, rows in switches.groupby("floor"):
-        rates = rows.groupby(["trained_on", "seed"]).switch_rate.mean()
-        if {harder, easier} <= set(rates.index.unique("trained_on")):
-            comparison = f"switch rate on {label(harder)} − on {label(easier)}, {floor_label(floor)}"
-            verdict = None if gap.p < 0.05 else UNDECIDED
-            lines.append(Finding("C3", harder, comparison, unpaired(rates[harder], rates[easier]), verdict=verdict))
-    yield from lines if len(lines) > 1 else []
+    for floor, rows in ours.groupby("floor"):
+        ends = rows.groupby("task").value.mean().sort_values().index
+        if len(ends) != 2:
+            continue
+        harder, easier = ends
+        gap = unpaired(*(rows.value[rows.task == task] for task in (easier, harder)))
+        yield Finding("C3", harder, f"score on {label(easier)} − on {label(harder)}, {floor_label(floor)}", gap)
+        rates = switches[switches.floor == floor].groupby(["trained_on", "seed"]).switch_rate.mean()
+        comparison = f"switch rate on {label(harder)} − on {label(easier)}, {floor_label(floor)}"
+        verdict = None if gap.p < 0.05 else UNDECIDED
+        yield Finding("C3", harder, comparison, unpaired(rates[harder], rates[easier]), verdict=verdict)
 
 
 def _falls(switches: pd.DataFrame) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ import pandas as pd
 from adaswitch_lib.experiments.records import read_table
 from adaswitch_lib.report import tables
 from adaswitch_lib.report.claims import in_words, sentences
-from adaswitch_lib.report.display import Markdown
+from adaswitch_lib.report.display import Markdown, cells
 from adaswitch_lib.report.plot_style import floor_label, in_order, label, with_floor
 from adaswitch_lib.report.scores import final, first_half, grid, held_out, leads, mean_over_steps, out_of_reach, study
 
@@ -120,10 +120,10 @@ def real_llm(results: Path) -> Markdown:
 
 def why(results: Path) -> Markdown:
     """Of the paper's premises: exposure bias, poor on-policy text, and a switch that finds mistakes."""
-    world, chance = tables.world(results).set_index("measured"), tables.against_chance(results)
+    world, chance = cells(tables.world(results)).set_index("measured"), tables.against_chance(results)
     lines = []
-    for task in world.columns[world.loc["KD on own text [nats]"].notna()]:
-        values = world[task].map("{:.2f}".format)
+    for task in world.columns[world.loc["KD on own text [nats]"] != "–"]:
+        values = world[task]
         lines.append(
             f"On {task} KD's students end at {values['KD on own text [nats]']} nats from the teacher on their own text and at "
             f"{values['KD on the data [nats]']} on the data; before the first step on-policy text scores "

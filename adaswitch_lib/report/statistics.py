@@ -72,7 +72,8 @@ def unpaired(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
 
 def _interval(test, mean: float, n: int, middle: float) -> Interval:
     low, high = test.confidence_interval(LEVEL)
-    return Interval(mean, float(low), float(high), float(test.pvalue), n, middle, mean / test.statistic, float(test.df))
+    error = (high - low) / 2 / stats.t.ppf((1 + LEVEL) / 2, test.df)
+    return Interval(mean, float(low), float(high), float(test.pvalue), n, middle, float(error), float(test.df))
 
 
 class Pooled(NamedTuple):

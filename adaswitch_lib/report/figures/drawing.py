@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn
 from matplotlib.axes import Axes
 
 from adaswitch_lib.report.figures.style import zero_line
@@ -164,10 +163,14 @@ def heatmap(table: pd.DataFrame, ax: Axes, x: str, y: str, value: str) -> Axes:
     """
     means = table.pivot_table(index=y, columns=x, values=value, aggfunc="mean")
     ax.set_facecolor("0.9")
-    ticks = {"xticklabels": [f"{name:g}" for name in means.columns], "yticklabels": [f"{name:g}" for name in means.index]}
-    seaborn.heatmap(means, ax=ax, vmin=0, vmax=1, cmap="cividis", annot=True, fmt=".3f", cbar=False, **ticks)
-    ax.invert_yaxis()
-    ax.tick_params(length=0, labelrotation=0)
+    ax.imshow(means, vmin=0, vmax=1, cmap="cividis", origin="lower", aspect="auto")
+    for (row, column), mean in np.ndenumerate(means):
+        if np.isfinite(mean):
+            ax.text(column, row, f"{mean:.3f}", ha="center", va="center", color="white" if mean < 0.75 else "0.15")
+    ax.set_xticks(range(means.shape[1]), [f"{name:g}" for name in means.columns])
+    ax.set_yticks(range(means.shape[0]), [f"{name:g}" for name in means.index])
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
     return ax
 
 

@@ -64,7 +64,7 @@ def panels(rows: int, columns: int, height: float, titles: Sequence[str] = ()) -
         columns: 0 gives one panel that says that there is nothing to draw.
     """
     if rows * columns == 0:
-        rows, columns, titles = 1, 1, ["no such runs yet"]
+        rows, columns, titles = 1, 1, ["no such runs"]
     _, axes = plt.subplots(rows, columns, figsize=(3.4 if columns == 1 else 7.0, height), squeeze=False)
     for ax, title in zip(axes[0], titles, strict=False):
         ax.set_title(title)

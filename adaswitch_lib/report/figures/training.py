@@ -50,11 +50,11 @@ def along_the_sequence(results: Path) -> Axes:
     """
     traces = with_settings(results, "traces").query("source == 'student' and method in ['kd', 'onpolicy']")
     traces = traces[traces.step == traces.groupby("trained_on").step.transform("max")]
+    traces = traces[traces.groupby(["trained_on", "method", "pos"]).pos.transform("size") >= 40]
     tasks = in_order(traces.trained_on)
     (axes,) = panels(1, len(tasks), 2.2, [label(task) for task in tasks])
     for ax, task in zip(axes, tasks, strict=False):
         rows = traces[traces.trained_on == task]
-        rows = rows[rows.groupby(["method", "pos"]).pos.transform("size") >= 40]
         over_training(rows.assign(token=rows.pos + 1), ax, "divergence", x="token", width=4, legend=1)
         ax.set(xlabel="token, four to a point", ylabel="KL(teacher ‖ student) [nats]", ylim=(0, None))
     return axes[0]
@@ -92,6 +92,7 @@ def cost_growth(times: pd.DataFrame) -> Axes:
         ax.set_xticks(rows.value.unique(), [f"{value:,}" for value in rows.value.unique()], minor=False)
         ax.minorticks_off()
         ax.sharey(axes[0])
+        ax.tick_params(labelleft=ax is axes[0])
     axes[0].set_ylabel("seconds a rollout")
     axes[0].set_yticks([0.05, 0.1, 0.2, 0.5, 1, 2, 5], ["0.05", "0.1", "0.2", "0.5", "1", "2", "5"])
     handles, labels = axes[0].get_legend_handles_labels()

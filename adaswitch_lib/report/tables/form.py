@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from adaswitch_lib.experiments.records import write_table
+from adaswitch_lib.experiments.table_files import write_table
 from adaswitch_lib.report.display import Html, cells
 from adaswitch_lib.report.display import table as shown
 from adaswitch_lib.report.plot_style import in_order, label, with_floor

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from adaswitch_lib.experiments.records import reference_items, with_settings
+from adaswitch_lib.experiments.table_files import read_table_file
 from adaswitch_lib.report.plot_style import in_order
 from adaswitch_lib.report.scores import final
 from adaswitch_lib.report.statistics import paired
@@ -66,7 +67,7 @@ def rates(results: Path) -> pd.DataFrame:
 def other_tasks(results: Path) -> pd.DataFrame:
     """The pair before distillation, on DialogSum and on two tasks that neither model was trained on: texts that switch, those that
     switch within 56 tokens (the length of DialogSum's summaries here), tokens before the switch, length, and KL at the switch."""
-    tokens = pd.read_parquet(results / "other_tasks.parquet")
+    tokens = read_table_file(results / "other_tasks.parquet")
     texts = tokens.groupby(["task", "example"]).agg(switch=("switch_index", "first"), length=("pos", "size"))
     before = texts.switch.where(texts.switch >= 0)
     texts = texts.assign(switch_rate=texts.switch >= 0, early=texts.switch.between(0, 55), switch_position=before)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from adaswitch_lib.experiments.records import reference_scores, with_settings
+from adaswitch_lib.experiments.table_files import read_table_file
 from adaswitch_lib.experiments.tasks import TASKS
 from adaswitch_lib.report.plot_style import in_order, label
 from adaswitch_lib.report.scores import final, first_half, grid, headline, leads, mean_over_steps
@@ -81,7 +82,7 @@ def against_chance(results: Path) -> pd.DataFrame:
     file = results / "chance.csv"
     if not file.is_file():
         return pd.DataFrame(columns=["task"])
-    chance = pd.read_csv(file)
+    chance = read_table_file(file)
     shares = {"switch_at": "switching", "switch_after": "switching", "caught": "wrong"}
     both = shares | {f"permuted_{share}": texts for share, texts in shares.items()}
     chance = chance.assign(third=third(chance, "task"), texts=(chance.wrong / chance.mistaken).round())
