@@ -46,7 +46,7 @@ def encode_rows(
     rows: Dataset | IterableDataset | Iterable[Mapping[str, Any]],
     tokenizer: PreTrainedTokenizerBase,
     chat_template_kwargs: dict[str, Any] | None = None,
-) -> Dataset | IterableDataset:
+) -> Dataset | IterableDataset | list[dict[str, Any]]:
     """Rows of texts or chats to rows of `prompt_ids`, `completion_ids` and `place`, the row's number. Nothing is padded.
 
     Args:
@@ -57,30 +57,38 @@ def encode_rows(
         chat_template_kwargs: as in `encode_prompts`.
 
     Returns:
-        A `Dataset`; of an `IterableDataset` another one, which encodes each row as it comes. A completion is what the chat template
-        writes behind the prompt, up to the end of the turn (`end_of_turn_id`); without a template it is the text and one EOS.
+        A `Dataset` of a `Dataset`; of an `IterableDataset` another one, which encodes each row as it comes; of other rows a list. A
+        completion is what the chat template writes behind the prompt, up to the end of the turn (`end_of_turn_id`); without a template
+        it is the text and one EOS.
 
     Raises:
         ValueError: for an empty data set, and for a row that cannot be encoded; the message has its number.
     """
-    import numpy
-    from datasets import Dataset, IterableDataset
-
     encoder = _Encoder(tokenizer, chat_template_kwargs)
 
     def encode(row: Mapping[str, Any], place: int) -> dict[str, Any]:
         prompt_ids, completion_ids = _numbered(f"row {place}", encoder.row_ids, row)
         return {"prompt_ids": prompt_ids, "completion_ids": completion_ids, "place": place}
 
-    if isinstance(rows, IterableDataset):
+    is_of_datasets = hasattr(rows, "select_columns")  # which need not be installed for other rows
+    if is_of_datasets and not hasattr(rows, "__len__"):
         return rows.map(encode, with_indices=True).select_columns(["prompt_ids", "completion_ids", "place"])
-    columns: dict[str, list] = {"prompt_ids": [], "completion_ids": []}
-    for place, row in enumerate(rows):
-        encoded = encode(row, place)
-        for name, column in columns.items():
-            column.append(numpy.array(encoded[name], dtype=numpy.int32))  # a list takes nine times as much
-    if not columns["prompt_ids"]:
+    encoded = (encode(row, place) for place, row in enumerate(rows))
+    encoded = _as_dataset(encoded) if is_of_datasets else list(encoded)
+    if len(encoded) == 0:
         raise ValueError("the data set has no rows.")
+    return encoded
+
+
+def _as_dataset(rows: Iterable[Mapping[str, Any]]) -> Dataset:
+    """Rows as `encode_rows` makes them; ids in lists would take nine times as much memory on the way."""
+    import numpy
+    from datasets import Dataset
+
+    columns: dict[str, list] = {"prompt_ids": [], "completion_ids": []}
+    for row in rows:
+        for name, column in columns.items():
+            column.append(numpy.array(row[name], dtype=numpy.int32))
     return Dataset.from_dict(columns | {"place": range(len(columns["prompt_ids"]))})
 
 

@@ -29,6 +29,12 @@ def test_chats_of_several_turns_are_rendered_by_the_template():
     assert not ids[1].eq(expected[0]).all() and (mask[1].diff() >= 0).all()
 
 
+def test_rows_come_back_in_the_form_they_came_in():
+    rows = [{"prompt": "Is it late?"}]
+    for form in (rows, Dataset.from_list(rows), Dataset.from_list(rows).to_iterable_dataset()):
+        assert type(encode_rows(form, chat_tokenizer())) is type(form)
+
+
 @pytest.mark.parametrize("form", [list, Dataset.from_list, lambda rows: Dataset.from_list(rows).to_iterable_dataset()])
 @pytest.mark.parametrize(
     "row",
@@ -54,8 +60,8 @@ def test_every_form_of_a_row_is_the_same_row(form, row):
 @pytest.mark.parametrize("row", [{"prompt": [ASK]}, {"messages": [ASK]}, {"prompt": "Is it late?", "completion": None}])
 def test_rows_of_prompts_alone_have_no_completion(row):
     rows = encode_rows([row, row], chat_tokenizer())
-    assert rows["completion_ids"][:] == [[], []] and rows["prompt_ids"][0][-1] == rows["prompt_ids"][1][-1]
-    assert RowCollator(0)(list(rows)).completion_mask.shape == (2, 0)
+    assert [row["completion_ids"] for row in rows] == [[], []] and rows[0]["prompt_ids"][-1] == rows[1]["prompt_ids"][-1]
+    assert RowCollator(0)(rows).completion_mask.shape == (2, 0)
 
 
 @pytest.mark.parametrize(
@@ -146,10 +152,12 @@ LONG_ROW = """
 import resource, sys
 sys.path.insert(0, {tests!r})
 from chats import chat_tokenizer
+from datasets import Dataset
 from adaswitch_lib import encode_rows
 tokenizer = chat_tokenizer()
-encode_rows([{{"prompt": "a", "completion": "b"}}], tokenizer)
+encode_rows(Dataset.from_list([{{"prompt": "a", "completion": "b"}}]), tokenizer)
 texts = [{{"prompt": "Is it late?", "completion": "Yes."}}] * 1999 + [{{"prompt": "a" * 30_000, "completion": "b"}}]
+texts = Dataset.from_list(texts)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 rows = encode_rows(texts, tokenizer)
 assert max(map(len, rows["prompt_ids"])) > 30_000
