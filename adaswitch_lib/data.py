@@ -37,7 +37,7 @@ def encode_prompts(
     """
     if isinstance(prompts, str) or any(isinstance(prompt, Mapping) for prompt in prompts):
         raise TypeError("prompts must be a list of texts or of chats, got one of them: put it into a list.")
-    encoder = _Encoder(tokenizer, chat_template_kwargs or {})
+    encoder = _Encoder(tokenizer, chat_template_kwargs)
     ids = [_numbered(f"prompt {i}", encoder.prompt_ids, prompt) for i, prompt in enumerate(prompts)]
     return _padded(ids, tokenizer.pad_token_id or 0, "left")
 
@@ -64,7 +64,7 @@ def encode_rows(
     Raises:
         ValueError: for an empty data set, and for a row that cannot be encoded; the message has its number.
     """
-    encoder = _Encoder(tokenizer, chat_template_kwargs or {})
+    encoder = _Encoder(tokenizer, chat_template_kwargs)
 
     def encode(row: Mapping[str, Any], place: int) -> dict[str, Any]:
         prompt_ids, completion_ids = _numbered(f"row {place}", encoder.row_ids, row)
@@ -94,7 +94,7 @@ def _as_dataset(rows: Iterable[Mapping[str, Any]]) -> Dataset:
 
 def end_of_turn_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """The id by which the chat template ends the assistant's turn, as <|im_end|>; it need not be the EOS. None: there is none."""
-    return _Encoder(tokenizer, {}).end_of_turn_id
+    return _Encoder(tokenizer).end_of_turn_id
 
 
 @dataclass(frozen=True)
@@ -113,13 +113,13 @@ class RowCollator:
         return Rollout.from_data(*prompts, *completions, vocab_size=self.vocab_size)
 
 
-@dataclass(frozen=True)
 class _Encoder:
-    tokenizer: PreTrainedTokenizerBase
-    template_arguments: dict[str, Any]
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template_arguments: dict[str, Any] | None = None):
+        self.tokenizer, self.template_arguments = tokenizer, FIXED_DATE | (template_arguments or {})
+        self.plain = tokenizer.chat_template is None and not template_arguments  # texts go in as they are
 
     def prompt_ids(self, prompt: str | Chat) -> list[int]:
-        if isinstance(prompt, str) and self.tokenizer.chat_template is None:
+        if self.plain and isinstance(prompt, str):
             return self.tokenizer(prompt)["input_ids"]
         return self._tokens(self._render(_chat(prompt, "user"), add_generation_prompt=True))
 
@@ -129,7 +129,7 @@ class _Encoder:
         prompt_ids = self.prompt_ids(prompt)
         if completion is None:
             return prompt_ids, []
-        if self.tokenizer.chat_template is None and isinstance(completion, str):
+        if self.plain and isinstance(completion, str):
             return prompt_ids, self._ended(self._tokens(completion))
         prompt, completion = _chat(prompt, "user"), _chat(completion, "assistant")
         if [message.get("role") for message in completion] != ["assistant"]:
@@ -167,7 +167,7 @@ class _Encoder:
 
     def _render(self, chat: Chat, **settings: Any) -> str:
         try:
-            return self.tokenizer.apply_chat_template(chat, tokenize=False, **settings, **FIXED_DATE | self.template_arguments)
+            return self.tokenizer.apply_chat_template(chat, tokenize=False, **settings, **self.template_arguments)
         except Exception as error:  # a template is a program, and raises what it likes
             raise ValueError(f"the tokenizer's chat template cannot write this chat: {error}") from error
 

@@ -101,6 +101,9 @@ def test_arguments_reach_the_template():
     assert tokenizer.decode(not_thinking["completion_ids"]) == "Yes.<|im_end|>"
     ids, _ = encode_prompts(tokenizer, ["a"], {"enable_thinking": False})
     assert ids[0].tolist() == not_thinking["prompt_ids"]
+    assert list(encode_rows([row], chat_tokenizer(None), {"chat_template": CHATML})) == [thinking]
+    with pytest.raises(ValueError, match="row 0: .*chat_template is not set"):
+        encode_rows([row], chat_tokenizer(None), {"enable_thinking": False})
 
 
 def test_a_prompt_is_the_same_every_day_unless_a_date_is_given():

@@ -222,12 +222,16 @@ TWO_PROCESSES = """
 import json, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_training import losses, trainer
-made = trainer(Path(sys.argv[1]), sys.argv[2], per_device_train_batch_size=int(sys.argv[3]))
-made.train()
-if made.is_world_process_zero():
+from test_training import ROWS, losses, trainer
+folder, size, parts = Path(sys.argv[1]), *map(int, sys.argv[2:])
+results = []
+for rows in (ROWS, ROWS.select([0] * 32), ROWS.to_iterable_dataset()):
+    made = trainer(folder, rows=rows, per_device_train_batch_size=size, gradient_accumulation_steps=parts)
+    made.train()
     weights = [float(weight.double().sum()) for weight in made.accelerator.unwrap_model(made.model).parameters()]
-    Path(sys.argv[1], "out.json").write_text(json.dumps([losses(made), weights, made.state.log_history[0]]))
+    results.append([losses(made), weights, made.state.log_history[0]])
+if made.is_world_process_zero():
+    (folder / "out.json").write_text(json.dumps(results))
 made.accelerator.wait_for_everyone()
 made.accelerator.end_training()  # or a process that ends first makes the other abort
 """
@@ -236,36 +240,21 @@ made.accelerator.end_training()  # or a process that ends first makes the other 
 def test_two_processes_make_the_same_steps_as_one(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(TWO_PROCESSES.format(tests=str(Path(__file__).parent)))
+    # --multi_gpu is what makes it start several processes; with the trainer's use_cpu they run on the CPU
+    options = "--num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0"
     results = []
-    for processes in (1, 2):
-        folder = tmp_path / str(processes)
+    for processes, size, parts in (("1", "16", "1"), ("2 --multi_gpu", "4", "2")):
+        folder = tmp_path / size
         folder.mkdir()
-        # --multi_gpu is what makes it start several processes; with the trainer's use_cpu they run on the CPU
-        launch = [
-            sys.executable,
-            "-m",
-            "accelerate.commands.launch",
-            *(["--multi_gpu"] if processes > 1 else []),
-            "--num_processes",
-        ]
-        launch += [
-            str(processes),
-            "--num_machines",
-            "1",
-            "--mixed_precision",
-            "no",
-            "--dynamo_backend",
-            "no",
-            "--main_process_port",
-            "0",
-        ]
-        run = subprocess.run([*launch, str(script), str(folder), "adaswitch", str(16 // processes)], capture_output=True, text=True)
+        launch = f"-m accelerate.commands.launch {options} --num_processes {processes}".split()
+        run = subprocess.run([sys.executable, *launch, str(script), str(folder), size, parts], capture_output=True, text=True)
         assert run.returncode == 0, run.stderr[-2000:]
         results.append(json.loads((folder / "out.json").read_text()))
-    assert results[0][0] == pytest.approx(results[1][0], rel=1e-5)
-    assert results[0][1] == pytest.approx(results[1][1], abs=1e-4)
-    for name in ("switch_rate", "switch_position", "switch_divergence", "teacher_share", "length", "entropy"):
-        assert results[0][2][name] == pytest.approx(results[1][2][name], abs=1e-5)
+    for one, two in zip(*results, strict=True):
+        assert one[0] == pytest.approx(two[0], rel=1e-5)
+        assert one[1] == pytest.approx(two[1], abs=1e-4)
+        for name in ("switch_rate", "switch_position", "switch_divergence", "teacher_share", "length", "entropy"):
+            assert one[2][name] == pytest.approx(two[2][name], abs=1e-5)
 
 
 def test_lora_students_learn(tmp_path):
