@@ -75,3 +75,12 @@ def test_the_targets_for_other_versions_run_every_test_of_the_core():
     for file in ROOT.glob("tests/test_*.py"):
         if not re.search(r"adaswitch_lib\.(experiments|report|__main__)", file.read_text()):
             assert file.stem.removeprefix("test_") in named.split(), file.name
+
+
+def test_conda_gets_the_versions_that_pip_gets():
+    conda, pip = (
+        dict(re.findall(rf"{before}([a-z-]+)>=([\d.]+)", (ROOT / file).read_text()))
+        for before, file in (("- ", "environment.yml"), ('"', "pyproject.toml"))
+    )
+    conda["torch"] = conda.pop("pytorch")
+    assert conda.items() <= pip.items()
