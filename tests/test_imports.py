@@ -30,7 +30,7 @@ ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_tok
 rollout = generate(AdaSwitch(), teacher, student, prompt_ids, prompt_mask, max_new_tokens=8, row_seeds=[0, 1], **ids)
 assert rollout.completion_mask.any()
 before = student.lm_head.weight.clone()
-args = RolloutConfig(sys.argv[1], max_steps=1, per_device_train_batch_size=2, max_new_tokens=8, report_to="none", save_strategy="no")
+args = RolloutConfig(sys.argv[1], max_steps=1, per_device_train_batch_size=2, max_new_tokens=8, save_strategy="no")
 rows = encode_rows([{"prompt": "Ann has two apples ."}, {"prompt": "Bob gives"}], tokenizer)
 RolloutTrainer(student, teacher, METHODS["adaswitch"], args, rows, tokenizer).train()
 assert not before.equal(student.lm_head.weight)
