@@ -34,6 +34,11 @@ def test_texts_are_shown_with_their_writers(tmp_path):
     assert "student" in printed and "teacher" in printed  # a row switched
 
 
+@pytest.mark.parametrize(("page", "most"), [("README.md", 1300), ("docs/results.md", 1500)])
+def test_pages_are_short(page, most):
+    assert len((ROOT / page).read_text().split()) <= most
+
+
 def test_every_example_is_run():
     assert len(EXAMPLES) == 2
 
