@@ -71,7 +71,7 @@ def test_explorers_of_kept_texts_switch_where_adaswitch_did(show):
     kept = pd.read_parquet(file)
     alone, switched = (kept[kept.policy == policy] for policy in ("on-policy", "AdaSwitch"))
     examples = sorted(alone.example.unique())
-    page = show(*(explore(alone[alone.example == example]).data for example in examples))
+    page = show(*(explore(alone[alone.example == example]) for example in examples))
     taken = switched[switched.source == "teacher"].groupby("example").pos.min()
     widgets = page.locator(".adaswitch").all()
     assert [stated_switch(widget) for widget in widgets] == [taken.get(example, -1) for example in examples]
@@ -84,7 +84,7 @@ def test_explorers_of_kept_texts_switch_where_adaswitch_did(show):
 
 
 def test_every_stop_of_every_slider_says_what_the_rule_says(show):
-    page = show(explore(TRACE).data)
+    page = show(explore(TRACE))
     start = vars(SwitchRule())
     for name, label in {"multiplier": "K", "window": "L", "min_history": "min_history", "floor": "floor"}.items():
         slider = page.get_by_role("slider", name=label, exact=True)
@@ -105,7 +105,7 @@ def test_every_stop_of_every_slider_says_what_the_rule_says(show):
 
 def test_all_tokens_are_shown_and_said(show):
     trace = table([0.0, 0.2, 0.1, 0.4, 3.0, 0.1]).assign(token=["<b>", "'", '"&amp;', "\n", "</script>", "é"])
-    page = show(explore(trace, prompt="1 < 2 & 'so'").data)
+    page = show(explore(trace, prompt="1 < 2 & 'so'"))
     assert page.locator(".word").all_inner_texts() == ["<b>", "'", '"&amp;', "⏎", "</script>", "é"]
     assert page.locator(".prompt").inner_text() == "1 < 2 & 'so'"
     said = page.get_by_role("img").get_attribute("aria-label")
@@ -120,12 +120,12 @@ def test_all_tokens_are_shown_and_said(show):
 
 def test_tokens_without_any_divergence(show):
     for trace in (table([0.0]), table([0.0] * 9)):
-        assert stated_switch(show(explore(trace, min_history=0).data)) == -1
+        assert stated_switch(show(explore(trace, min_history=0))) == -1
 
 
 @pytest.mark.parametrize("length", [48, 128])
 def test_a_step_takes_less_than_a_frame(show, length):
-    page = show(explore(table((random_trace(0, length) + 0.01).tolist())).data)
+    page = show(explore(table((random_trace(0, length) + 0.01).tolist())))
     milliseconds = page.evaluate("""() => {
         const slider = document.querySelector("[aria-label=K]"), times = [];
         for (let stop = 0; stop < 40; stop++) {
@@ -142,7 +142,7 @@ def test_a_step_takes_less_than_a_frame(show, length):
 
 def test_a_narrow_page_does_not_scroll_sideways(show):
     for widget in (explore(TRACE, "a prompt"), compare(texts())):
-        page = show(widget.data, viewport={"width": 600, "height": 800})
+        page = show(widget, viewport={"width": 600, "height": 800})
         assert page.evaluate("document.documentElement.scrollWidth") <= 600
 
 
@@ -150,7 +150,7 @@ def test_a_narrow_page_does_not_scroll_sideways(show):
     "attributes", ["", "data-theme='dark'", "data-jp-theme-light='false'", "theme='dark'", "class='vscode-dark'"]
 )
 def test_the_colours_follow_the_theme(show, attributes):
-    page = show(explore(TRACE).data, attributes=attributes)
+    page = show(explore(TRACE), attributes=attributes)
     painted = page.evaluate(
         """[...document.querySelectorAll(".student .bar, .teacher .bar")].map((bar) => getComputedStyle(bar).backgroundColor)"""
     )
@@ -190,7 +190,7 @@ def texts():
 
 
 def test_texts_are_picked_by_method_step_and_example(show):
-    page = show(compare(texts(), prompts=["first?", "second?"], note="a note").data)
+    page = show(compare(texts(), prompts=["first?", "second?"], note="a note"))
     left, right, apart = page.get_by_role("status").all()
     assert "writes 0 of 6 tokens" in left.inner_text() and "writes 1 of 6 tokens (17 %)" in right.inner_text()
     assert "from token 5 on" in apart.inner_text() and page.get_by_text("a note").is_visible()
@@ -207,7 +207,7 @@ def test_texts_are_picked_by_method_step_and_example(show):
 
 def test_a_text_that_is_not_kept(show):
     kept = texts()
-    page = show(compare(kept[~((kept.method == "kd") & (kept.step == 50))]).data)
+    page = show(compare(kept[~((kept.method == "kd") & (kept.step == 50))]))
     assert "not kept" in page.get_by_role("status").nth(1).inner_text()
 
 
@@ -216,12 +216,12 @@ def test_a_text_that_is_not_kept(show):
 
 def test_pages_are_small_and_whole():
     for widget in (explore(TRACE), compare(texts())):
-        assert len(widget.data.encode()) < 20_000
-        assert not re.search(r"http|<[^>]* (src|href|id)=", widget.data)
+        assert len(widget.encode()) < 20_000
+        assert not re.search(r"http|<[^>]* (src|href|id)=", widget)
 
 
 def test_the_text_can_be_read_where_scripts_do_not_run():
-    assert "".join(TRACE.token) in explore(TRACE, "a <prompt>").data and "a &lt;prompt&gt;" in explore(TRACE, "a <prompt>").data
+    assert "".join(TRACE.token) in explore(TRACE, "a <prompt>").data and "a &lt;prompt&gt;" in explore(TRACE, "a <prompt>")
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,11 @@ import pytest
 from helpers import write
 from made_results import Made, everything
 
-from adaswitch_lib import METHODS, AdaSwitch, Method, OnPolicy, SwitchRule, first_switch, switch_threshold
+from adaswitch_lib import METHODS, AdaSwitch, Method, OnPolicy, SwitchRule
 from adaswitch_lib.experiments.tasks import TASKS
 from adaswitch_lib.report import figures
 from adaswitch_lib.report.figures import drawing
 from adaswitch_lib.report.plot_style import in_order, label, look, with_floor
-from adaswitch_lib.report.widgets import explore_rule, under_rule
 
 RULE = SwitchRule(multiplier=1.3, window=4, min_history=2)
 OF_RESULTS = [
@@ -192,17 +191,8 @@ def test_figures_of_one_kept_text(tmp_path):
     assert len(figures.real_divergence(folder, 0, 1).get_lines()[0].get_ydata()) == 6
 
 
-def test_the_rule_on_a_stored_trace_is_the_rule(pair, prompts, traces):
-    rollout, trace = write(OnPolicy(), pair, prompts), traces["on-policy"]
-    switch = int(first_switch(rollout.divergence, rollout.completion_mask, RULE)[1])
-    threshold = switch_threshold(rollout.divergence, RULE)[1].tolist()[: len(trace)]
-    tried = under_rule(trace, threshold)
-    assert switch >= 0 and tried.loc[tried["source"] == "teacher", "pos"].min() == switch
-    assert "<img" in explore_rule(trace, RULE, lambda rule: threshold, interactive=False)
-
-
 def test_what_draws_figures_loads_neither_torch_nor_datasets_and_loads_fast():
-    modules = ", ".join(f"adaswitch_lib.report.{name}" for name in "figures tables claims findings display widgets".split())
+    modules = ", ".join(f"adaswitch_lib.report.{name}" for name in "figures tables claims findings display explorer".split())
     code = f"import sys, time; start = time.process_time(); import {modules}; "
     code += "print({'torch', 'transformers', 'datasets'} & set(sys.modules) or '-', time.process_time() - start)"
     loaded, seconds = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

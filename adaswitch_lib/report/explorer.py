@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from IPython.display import HTML
 
+from adaswitch_lib.report.display import Html
 from adaswitch_lib.report.plot_style import COLOURS
 
 SCRIPT = Path(__file__).with_suffix(".js")
@@ -33,7 +33,7 @@ def explore(
     window: int = 8,
     min_history: int = 4,
     floor: float = 0.0,
-) -> HTML:
+) -> Html:
     """Who writes the sequence? Sliders over the rule, on a text that the student wrote alone.
 
     Every token is shown, on the colour of its writer, with its divergence d_i as a bar and the threshold τ_i as a line. The
@@ -58,7 +58,7 @@ def explore(
     return _page("explore", shown, prompt, space.join(trace.token))
 
 
-def compare(traces: pd.DataFrame, prompts: Sequence[str] = (), note: str = "") -> HTML:
+def compare(traces: pd.DataFrame, prompts: Sequence[str] = (), note: str = "") -> Html:
     """Two kept texts side by side, each picked by policy, or by method and step: the same prompt before and after.
 
     Args:
@@ -115,7 +115,7 @@ def _need(table: pd.DataFrame, *columns: str) -> None:
         raise ValueError(f"the table has no column {', '.join(missing)}: it needs those of `Rollout.to_frame`.")
 
 
-def _page(view: str, data: dict[str, Any], prompt: str = "", text: str = "") -> HTML:
+def _page(view: str, data: dict[str, Any], prompt: str = "", text: str = "") -> Html:
     """The data in an attribute, which every notebook format keeps, and the script that draws them.
 
     Where scripts are not run (on GitHub, in a notebook that is not trusted), prompt and text stay readable.
@@ -124,7 +124,7 @@ def _page(view: str, data: dict[str, Any], prompt: str = "", text: str = "") -> 
     shown = shown.replace("'", "&#39;")  # the attribute stands in single quotes: JSON has many double ones
     above = f'<div class="prompt">{html.escape(prompt)}</div>' if prompt else ""
     plain = f"<p>{html.escape(text)}</p>" * bool(text) + "<p>To play with this, run the cell, or let the page run scripts.</p>"
-    return HTML(
+    return Html(
         f"<div class=\"adaswitch\" data-shown='{shown}'><style>{_STYLE}</style>{above}{plain}</div>"
         f"<script>(() => {{\n{SCRIPT.read_text(encoding='utf-8')}}})();</script>"
     )
