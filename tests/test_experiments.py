@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 import psutil
 import pytest
+from helpers import obeys_interrupts
 from transformers import PreTrainedModel
 
 from adaswitch_lib import METHODS, OnPolicy, RolloutTrainer, __version__
@@ -205,7 +206,13 @@ def test_a_grid_that_is_killed_and_interrupted_ends_as_one_that_was_not(results,
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as in these tests; more would round otherwise
     for signal_ in (signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGINT, signal.SIGKILL):
         process = subprocess.Popen(
-            command, env=one_thread, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+            command,
+            env=one_thread,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=obeys_interrupts,
         )
         time.sleep(random.uniform(3, 12))
         family = psutil.Process(process.pid).children(recursive=True)
