@@ -14,7 +14,7 @@ SOURCES := $(wildcard adaswitch_lib/*.py adaswitch_lib/*/*.py adaswitch_lib/*/*/
 PAPERMILL := TQDM_DISABLE=1 $(BIN)/papermill -k python3 --no-progress-bar --log-level WARNING -p headless True
 # the tests of the core, and of what README and docs/extending.md show
 CORE := architectures bad_input checks data divergence extending generation imports losses methods models readme sampling \
-	switching training trl
+	switching training trl trl_processes
 # for test-newest: the newest that also has a CPU build for all of Linux; TORCH=torch takes the newest there is
 TORCH ?= $(shell grep '^torch==' constraints.txt)
 
@@ -77,7 +77,7 @@ test: setup  ## All tests (10 minutes)
 # The lowest versions that pyproject.toml allows: of "name>=version" the version itself.
 test-oldest:  ## Tests of the core with the oldest versions that are allowed (6 minutes; on Linux 6 GB: torch of then is a CUDA build)
 	rm -rf .venv-oldest && $(PYTHON) -m venv .venv-oldest
-	sed -n 's/^ *"\([A-Za-z0-9-]*\)>=\([0-9.]*\)".*/\1==\2/p' pyproject.toml | sort -u > .venv-oldest/versions.txt
+	sed -n 's/^ *"\([A-Za-z0-9-]*\)>=\([0-9.]*\)[",].*/\1==\2/p' pyproject.toml | sort -u > .venv-oldest/versions.txt
 	.venv-oldest/bin/pip install -q -c .venv-oldest/versions.txt -e '.[report,test]'
 	.venv-oldest/bin/python -m pytest -m 'not smollm2' $(wildcard $(CORE:%=tests/test_%.py))
 

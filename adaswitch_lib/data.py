@@ -57,9 +57,9 @@ def encode_rows(
         chat_template_kwargs: as in `encode_prompts`.
 
     Returns:
-        A `Dataset` of a `Dataset`; of an `IterableDataset` another one, which encodes each row as it comes; of other rows a list. A
-        completion is what the chat template writes behind the prompt, up to the end of the turn (`end_of_turn_id`); without a template
-        it is the text and one EOS.
+        A `Dataset` of a `Dataset`; of an `IterableDataset` another one, which encodes each row as it comes; of other rows a list.
+        A completion is what the chat template writes behind the prompt, up to the end of the turn (`end_of_turn_id`); without a
+        template it is the text and one EOS.
 
     Raises:
         ValueError: for an empty data set, and for a row that cannot be encoded; the message has its number.

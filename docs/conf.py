@@ -26,7 +26,8 @@ suppress_warnings = ["mystnb.unknown_mime_type"]
 napoleon_use_ivar = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # signatures stay short; docstrings have shapes and units
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
+default_role = "code"  # of `names` in docstrings
 
 
 def _without_badges(app, name, source):

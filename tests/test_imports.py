@@ -30,7 +30,7 @@ ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_tok
 rollout = generate(AdaSwitch(), teacher, student, prompt_ids, prompt_mask, max_new_tokens=8, row_seeds=[0, 1], **ids)
 assert rollout.completion_mask.any()
 before = student.lm_head.weight.clone()
-args = RolloutConfig(sys.argv[1], max_steps=1, per_device_train_batch_size=2, max_new_tokens=8, report_to="none", save_strategy="no")
+args = RolloutConfig(sys.argv[1], max_steps=1, per_device_train_batch_size=2, max_new_tokens=8, save_strategy="no")
 rows = encode_rows([{"prompt": "Ann has two apples ."}, {"prompt": "Bob gives"}], tokenizer)
 RolloutTrainer(student, teacher, METHODS["adaswitch"], args, rows, tokenizer).train()
 assert not before.equal(student.lm_head.weight)
@@ -75,3 +75,12 @@ def test_the_targets_for_other_versions_run_every_test_of_the_core():
     for file in ROOT.glob("tests/test_*.py"):
         if not re.search(r"adaswitch_lib\.(experiments|report|__main__)", file.read_text()):
             assert file.stem.removeprefix("test_") in named.split(), file.name
+
+
+def test_conda_gets_the_versions_that_pip_gets():
+    conda, pip = (
+        dict(re.findall(rf"{before}([a-z-]+)>=([\d.]+)", (ROOT / file).read_text()))
+        for before, file in (("- ", "environment.yml"), ('"', "pyproject.toml"))
+    )
+    conda["torch"] = conda.pop("pytorch")
+    assert conda.items() <= pip.items()

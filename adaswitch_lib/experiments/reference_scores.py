@@ -78,7 +78,7 @@ def _hold_against_chance(name: str) -> None:
         done, known = finished(results), _read(file, "run", "of")
         runs = [run for run in preset.configs(tasks, ["onpolicy"], preset.seeds) if run.id in done and run.traced_rows]
         rules = {run.id: preset.config(run.task, "adaswitch", run.seed).rule for run in runs}
-        known = known[[of == str(rules.get(run)) for run, of in zip(known.run, known.of, strict=True)]]
+        known = known[known.of == known.run.map(lambda run: str(rules.get(run)))]
         parts = [known] if len(known) else []
         for run in runs:
             if run.id not in set(known.run):
