@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 import psutil
 import pytest
+from helpers import obeys_interrupts
 from transformers import PreTrainedModel
 
 from adaswitch_lib import METHODS, OnPolicy, RolloutTrainer, __version__
@@ -205,7 +206,13 @@ def test_a_grid_that_is_killed_and_interrupted_ends_as_one_that_was_not(results,
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as in these tests; more would round otherwise
     for signal_ in (signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGINT, signal.SIGKILL):
         process = subprocess.Popen(
-            command, env=one_thread, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+            command,
+            env=one_thread,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=obeys_interrupts,
         )
         time.sleep(random.uniform(3, 12))
         family = psutil.Process(process.pid).children(recursive=True)
@@ -327,8 +334,9 @@ def test_a_policy_of_ones_own_is_in_the_id(monkeypatch):
     assert len(set(ids)) == 4
 
 
-def test_no_two_runs_of_a_preset_have_one_name():
+def test_no_two_runs_of_a_preset_have_one_name_and_studies_are_known():
     for known in PRESETS.values():
+        assert set(known.studies) <= set(records.STUDIES)
         names = [config.id.rsplit("-", 1)[0] for config in known.everything()]
         assert len(set(names)) == len(names)
 
@@ -448,6 +456,26 @@ def test_status_counts_and_collect_collects(results, capsys):
     assert main("collect --preset smoke".split()) == 0 and "1 runs were collected" in capsys.readouterr().out
     assert main("status --preset smoke --task micro_gsm --method sft kd --seed 0 1".split()) == 0
     assert "1 of 4 runs of smoke are done." in capsys.readouterr().out
+
+
+def test_reference_scores_are_written_by_one_process_at_a_time(results, monkeypatch):
+    config, write = SMOKE.config("micro_dialog", "onpolicy", 0), reference_scores.write_table
+    written = []
+
+    def alone(table, file, **settings):
+        with locked(results / "work" / "reference_scores", wait=False) as free:
+            assert not free
+        written.append(file.name)
+        return write(table, file, **settings)
+
+    monkeypatch.setattr(reference_scores, "write_table", alone)
+    run(config)
+    reference_scores.score_references([config])
+    assert written == ["reference_scores.parquet"] * 2 + ["chance.csv"]
+    reference_scores.score_references([config])
+    assert len(written) == 3  # nothing is evaluated twice
+    scores = records.reference_scores(results).set_index("method")
+    assert set(scores.index) == {"teacher", "initial"} and set(scores.loc["teacher"].seed) == {-1}
 
 
 def test_what_is_missing_says_how_to_make_it(results):

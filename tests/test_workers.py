@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from helpers import obeys_interrupts
 
 from adaswitch_lib.experiments.failures import FullDisk
 from adaswitch_lib.experiments.workers import work_off
@@ -70,6 +71,7 @@ def test_whoever_stops_a_grid_stops_all_of_it_at_once(signals, code, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=obeys_interrupts,
     )
     wait_for(lambda: begun(tmp_path, "sleep") == 2)
     family = psutil.Process(process.pid).children(recursive=True)

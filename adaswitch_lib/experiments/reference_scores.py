@@ -79,14 +79,15 @@ def _hold_against_chance(name: str) -> None:
         runs = [run for run in preset.configs(tasks, ["onpolicy"], preset.seeds) if run.id in done and run.traced_rows]
         rules = {run.id: preset.config(run.task, "adaswitch", run.seed).rule for run in runs}
         known = known[known.of == known.run.map(lambda run: str(rules.get(run)))]
-        parts = [known] if len(known) else []
+        new = []
         for run in runs:
             if run.id not in set(known.run):
                 rows = TASKS[run.task].load("validation", run.traced_rows, 0)
                 found = against_chance(read_table(results, "traces", [run.id]), TASKS[run.task], rows, rules[run.id])
-                parts.append(found.assign(task=run.task, seed=run.seed, of=str(rules[run.id])))
-        if parts:
-            write_table(pd.concat(parts).sort_values(["run", "step"]), file, preset=name)
+                new.append(found.assign(task=run.task, seed=run.seed, of=str(rules[run.id])))
+        if new:
+            table = pd.concat([known, *new] if len(known) else new)
+            write_table(table.sort_values(["run", "step"]), file, preset=name)
 
 
 def _write_for_other_tasks(config: RunConfig, names: Sequence[str], rows: int = 32) -> None:
