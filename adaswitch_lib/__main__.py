@@ -33,8 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough
         print("stopped: the same command goes on from here.", file=sys.stderr)
         return 143 if isinstance(stop, _Terminated) else 130
-    except (ValueError, OSError, RuntimeError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except Exception as error:
+        from adaswitch_lib.experiments.failures import EXPECTED, full_disk
+
+        full = full_disk(error)
+        if not full and not isinstance(error, EXPECTED):
+            raise
+        print(f"error: {full or error}", file=sys.stderr)
         return 2
     return 0
 
@@ -122,6 +127,7 @@ def _configs(chosen: argparse.Namespace) -> list[RunConfig]:
 
 def _run(chosen: argparse.Namespace) -> None:
     configs = _configs(chosen)
+    from adaswitch_lib.experiments.failures import EXPECTED
     from adaswitch_lib.experiments.reference_scores import score_references
 
     errors = []
@@ -131,7 +137,7 @@ def _run(chosen: argparse.Namespace) -> None:
         errors.append(f"{error}")
     try:
         score_references(configs)
-    except (ValueError, OSError, RuntimeError, ImportError) as error:
+    except EXPECTED as error:
         errors.append(f"reference scores: {error}")
     if errors:
         raise RuntimeError("\n".join(errors))

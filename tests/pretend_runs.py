@@ -6,6 +6,8 @@ import signal
 import time
 from pathlib import Path
 
+from adaswitch_lib.experiments import failures
+
 
 def make(given):
     """Do what the first word says, and note in the folder that comes second who has begun."""
@@ -23,3 +25,6 @@ def make(given):
         raise OSError(errno.ENOSPC, "No space left on device", "some file")
     if what == "full in a library":
         raise RuntimeError("Error: I/O error: No space left on device (os error 28)")
+    if what == "full in silence":
+        failures.LEAST_SPACE = float("inf")
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 681088 vs 680980")

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from adaswitch_lib.data import encode_prompts
 from adaswitch_lib.experiments.tasks.task import Task
 from adaswitch_lib.generation import generate
-from adaswitch_lib.models import eos_token_ids
+from adaswitch_lib.models import eos_token_ids, num_token_ids
 from adaswitch_lib.policies import OnPolicy
 
 VALUES_AT_ONCE = 2**23
@@ -45,6 +45,7 @@ def answers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Ta
             temperature=0.0,
             eos_token_id=eos_token_ids(tokenizer, model),
             pad_token_id=tokenizer.pad_token_id,
+            vocab_size=num_token_ids(tokenizer),
             block_size=task.max_new_tokens,
             record_divergence=False,
         )

@@ -22,7 +22,7 @@ from adaswitch_lib.experiments.rollout_analysis import against_chance, trace
 from adaswitch_lib.experiments.table_files import read_table_file, write_table
 from adaswitch_lib.experiments.tasks import TASKS
 from adaswitch_lib.generation import generate
-from adaswitch_lib.models import eos_token_ids
+from adaswitch_lib.models import eos_token_ids, num_token_ids
 from adaswitch_lib.policies import AdaSwitch
 
 
@@ -117,6 +117,7 @@ def _write_for_other_tasks(config: RunConfig, names: Sequence[str], rows: int = 
                     row_seeds=range(len(ids)),
                     eos_token_id=eos_token_ids(tokenizer, teacher, student),
                     pad_token_id=tokenizer.pad_token_id,
+                    vocab_size=num_token_ids(tokenizer),
                 )
             frames.append(trace(rollout, tokenizer, 0, len(ids)).assign(task=task.name, of=of))
         write_table(pd.concat(frames), file, preset=config.preset, run=config.id, rows=rows)

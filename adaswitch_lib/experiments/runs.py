@@ -34,7 +34,7 @@ def run_all(configs: Sequence[RunConfig], jobs: int = JOBS) -> None:
 
     Raises:
         RuntimeError: at the end, if some failed; it names them. A student that collapsed is a result, not a failure.
-        OSError: as soon as the disk is full.
+        FullDisk: as soon as it is.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be 1 or more, got {jobs}.")

@@ -5,7 +5,6 @@ No torch at import, so that a worker watches its parent before it loads anything
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import signal
@@ -20,6 +19,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from adaswitch_lib.experiments.failures import EXPECTED, FullDisk, full_disk, in_one_line
 from adaswitch_lib.experiments.logs import log_lines, logger, watched
 
 TRIES = 2
@@ -36,7 +36,7 @@ def work_off(make: str, runs: Mapping[str, Any], jobs: int) -> dict[str, str]:
         jobs: how many processes.
 
     Raises:
-        OSError: as soon as the disk is full, since all runs would fail.
+        FullDisk: as soon as it is, since all runs would fail.
     """
     level = logging.WARNING if watched() else logger.getEffectiveLevel()
     queue, tries, failed = deque(runs), Counter(), {}
@@ -64,7 +64,7 @@ def work_off(make: str, runs: Mapping[str, Any], jobs: int) -> dict[str, str]:
                         logger.warning("%s: %s; it is tried once more", name, error)
                         queue.append(name)
                         continue
-                if isinstance(error, OSError):
+                if isinstance(error, FullDisk):
                     raise error
                 if error:
                     failed[name] = error
@@ -133,21 +133,16 @@ def _serve(pipe: connection.Connection, make: str, level: int) -> None:
             pipe.send(_error_of(function, given))
 
 
-def _error_of(make: Callable[[Any], Any], given: Any) -> str | OSError | None:
-    """Make a run; why it failed, if it did, in one line."""
+def _error_of(make: Callable[[Any], Any], given: Any) -> str | FullDisk | None:
+    """Make a run; why it failed, if it did."""
     try:
         make(given)
     except Exception as error:
-        if not isinstance(error, (ValueError, OSError, RuntimeError, ImportError)):  # whose messages say enough
+        if full := full_disk(error):
+            return full
+        if not isinstance(error, EXPECTED):
             logger.error("%s", traceback.format_exc())
-        return _full_disk(error) or f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return None
-
-
-def _full_disk(error: Exception) -> OSError | None:
-    """Whatever library met it."""
-    if getattr(error, "errno", None) == errno.ENOSPC or "no space left" in str(error).lower():
-        return OSError(errno.ENOSPC, "no space left on the disk of the results: make some, and the same command goes on")
+        return in_one_line(error)
     return None
 
 
