@@ -221,7 +221,7 @@ def test_pages_are_small_and_whole():
 
 
 def test_the_text_can_be_read_where_scripts_do_not_run():
-    assert "".join(TRACE.token) in explore(TRACE, "a <prompt>").data and "a &lt;prompt&gt;" in explore(TRACE, "a <prompt>")
+    assert "".join(TRACE.token) in explore(TRACE, "a <prompt>") and "a &lt;prompt&gt;" in explore(TRACE, "a <prompt>")
 
 
 @pytest.mark.parametrize(
