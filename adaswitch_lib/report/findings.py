@@ -175,7 +175,7 @@ def _significance(p: float) -> str:
 
 
 def _significant(table: pd.DataFrame) -> str:
-    rows = table[table.p_holm < 0.05].to_dict("records") if len(table) else []
+    rows = table[table.p_holm < 0.05].to_dict("records")
     listed = (f"{label(row['against'])} on {with_floor(row['task'], row['floor'])}, {_effect(row).split(' (')[0]}" for row in rows)
     if not rows:
         return "No difference from AdaSwitch is statistically significant."

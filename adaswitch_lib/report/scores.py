@@ -13,7 +13,7 @@ import pandas as pd
 from adaswitch_lib.experiments.records import read_table, with_settings
 from adaswitch_lib.experiments.tasks import TASKS
 from adaswitch_lib.report.plot_style import in_order
-from adaswitch_lib.report.statistics import holm, paired
+from adaswitch_lib.report.statistics import Interval, holm, paired
 
 BASELINES = ("sft", "seqkd", "kd", "onpolicy", "skd")
 """What the paper compares AdaSwitch with."""
@@ -119,8 +119,6 @@ def leads(scores: pd.DataFrame, within: str | None = None) -> pd.DataFrame:
                         line = {within: setting} if within else {}
                         line |= {"task": task, "floor": floor, "against": method}
                         lines.append(line | paired(pairs.value, pairs.value_theirs)._asdict())
-    table = pd.DataFrame(lines)
-    if len(table):
-        counted = table.p.mask(table.task.isin(out_of_reach(scores)))
-        table["p_holm"] = counted.groupby(table.floor).transform(holm)
-    return table
+    table = pd.DataFrame(lines, columns=[*([within] if within else []), "task", "floor", "against", *Interval._fields])
+    counted = table.p.astype(float).mask(table.task.isin(out_of_reach(scores)))
+    return table.assign(p_holm=counted.groupby(table.floor).transform(holm))

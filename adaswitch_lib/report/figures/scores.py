@@ -20,7 +20,7 @@ def differences(results: Path) -> Axes:
     """AdaSwitch's test score minus that of each method, mean over seeds with 95 % interval, a panel for each task and floor.
     Right of zero AdaSwitch is better; filled marks are statistically significant."""
     table = leads(final(grid(results)))
-    return _lead_panels(table[~table.against.isin(["random", "stop", "fixed"])] if len(table) else table)
+    return _lead_panels(table[~table.against.isin(["random", "stop", "fixed"])])
 
 
 @figure
@@ -36,9 +36,9 @@ def controls(results: Path) -> Axes:
 
 
 def _lead_panels(table: pd.DataFrame) -> Axes:
-    kinds = table[["task", "floor"]].drop_duplicates().itertuples(index=False, name=None) if len(table) else []
+    kinds = table[["task", "floor"]].drop_duplicates().itertuples(index=False, name=None)
     parts = {with_floor(*kind).replace(", ", "\n"): table[(table.task == kind[0]) & (table.floor == kind[1])] for kind in kinds}
-    methods = in_order(table.against) if len(table) else []
+    methods = in_order(table.against)
     (axes,) = panels(1, len(parts), 0.7 + 0.2 * max(3, len(methods)), list(parts))
     for ax, part in zip(axes, parts.values(), strict=False):
         lead_marks(part, ax, methods)
