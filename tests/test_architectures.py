@@ -2,6 +2,7 @@ import pytest
 import torch
 from helpers import parallel_logits, row, same_text, write
 from transformers import (
+    CONFIG_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
@@ -68,7 +69,7 @@ SIZES = (
     | dict.fromkeys(("num_key_value_heads", "n_routed_experts", "num_local_experts", "num_experts", "n_group"), 4)
     | {"topk_group": 4, "head_dim": 8, "q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8}
     | {"v_head_dim": 8, "index_head_dim": 16, "index_n_heads": 2, "index_topk": 4, "max_position_embeddings": 64}
-    | {"initializer_range": 0.3, "init_std": 0.3, "hidden_size_per_layer_input": 8, "d_kv": 8, "num_encoder_layers": 2}
+    | {"initializer_range": 0.3, "init_std": 0.3, "d_kv": 8, "num_encoder_layers": 2}
 )
 IDS = {"vocab_size": 29, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
 
@@ -87,7 +88,6 @@ def tiny(architecture, auto=AutoModelForCausalLM, **settings):
         ("mixtral", {"output_router_logits": True}),
         ("qwen3_moe", {"output_router_logits": True, "num_experts_per_tok": 2}),
         ("deepseek_v3", {}),  # latent attention
-        ("gemma3n_text", {"num_hidden_layers": 4, "num_kv_shared_layers": 2, "vocab_size_per_layer_input": 29, "laurel_rank": 4}),
         ("llama4_text", {"num_hidden_layers": 4, "no_rope_layers": [1, 1, 1, 0], "floor_scale": 64}),
         ("opt", {"word_embed_proj_dim": 32, "ffn_dim": 32}),
         ("bloom", {}),
@@ -126,7 +126,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("architecture", [name for names in REFUSED.values() for name in names])
+@pytest.mark.parametrize("architecture", [name for names in REFUSED.values() for name in names if name in CONFIG_MAPPING])
 def test_models_that_write_otherwise_than_they_score_are_refused(architecture):
     model = tiny(architecture)
     assert model(torch.arange(4, 12)[None]).logits.isfinite().all()  # it is no broken model
@@ -163,8 +163,9 @@ def test_a_text_that_reaches_where_attention_counts_padding_is_refused(pair, pro
 
 def test_the_soft_cap_inside_attention_changes_the_logits(pair):
     ids = torch.arange(4, 16)[None]
+    eager = {"attn_implementation": "eager"}  # older versions leave the cap out of the faster one
     capped, free = (
-        pair_of(pair, lambda cap=cap, **sizes: Gemma2ForCausalLM(Gemma2Config(attn_logit_softcapping=cap, **sizes)))
+        pair_of(pair, lambda cap=cap, **sizes: Gemma2ForCausalLM(Gemma2Config(attn_logit_softcapping=cap, **eager, **sizes)))
         for cap in (0.5, None)
     )
     with torch.no_grad():
