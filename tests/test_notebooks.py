@@ -83,7 +83,7 @@ def test_notebooks_of_rollouts_run_headless(name, tmp_path, monkeypatch, inline)
     if name == "01_switching_rule":
         assert drawn(tmp_path / "figures" / "test") == {"figure_1", "figure_2"}
         assert (tmp_path / "results/test/traces.parquet").exists()
-        assert len(pictures(outputs)) == 3
+        assert len(pictures(outputs)) == 2
 
 
 def test_where_a_hub_gives_one_gigabyte_the_notebook_takes_what_fits(tmp_path, monkeypatch, inline):
