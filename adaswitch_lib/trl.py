@@ -287,14 +287,19 @@ def unsharded(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
 @contextmanager
 def cut_head(model: PreTrainedModel, num_ids: int) -> Iterator[None]:
     """Where TRL's loss asks for the output embeddings, it gets those of the first `num_ids` ids."""
-    if num_scored_ids(model) == num_ids:
-        yield
-        return
-    head = model.get_output_embeddings()
-    with maybe_gather_lm_head_ctx(head.weight, head.bias):  # ZeRO-3
-        weight, bias = (None if part is None else part[:num_ids] for part in (head.weight, head.bias))
-    model.get_output_embeddings = lambda: SimpleNamespace(weight=weight, bias=bias)
+
+    def cut(weight: Tensor | None) -> Tensor | None:
+        if weight is None or not hasattr(weight, "ds_status"):
+            return weight if weight is None else weight[:num_ids]
+        with maybe_gather_lm_head_ctx(weight):  # divided by ZeRO-3, and freed when this ends
+            rows = weight[:num_ids].clone()
+            rows.ds_status = weight.ds_status  # by which TRL sees that it need not gather
+        return rows
+
+    whole = model.get_output_embeddings
+    if num_scored_ids(model) > num_ids:  # when TRL asks, after the forward pass, FSDP2 has gathered the weights
+        model.get_output_embeddings = lambda: SimpleNamespace(weight=cut(whole().weight), bias=cut(whole().bias))
     try:
         yield
     finally:
-        del model.get_output_embeddings
+        vars(model).pop("get_output_embeddings", None)
