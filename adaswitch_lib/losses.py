@@ -14,27 +14,22 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from adaswitch_lib.divergence import divergence_function
-from adaswitch_lib.rollout import Rollout
+from adaswitch_lib.generation.decoder import score
+from adaswitch_lib.generation.session import NonFiniteLogits, has_no_distribution
+from adaswitch_lib.rollout import Rollout, Source
 
 CHUNK_ELEMENTS = 2**18
 """Largest [tokens × vocab] block that a loss holds in float32; 1 MB a tensor, of which it needs about ten."""
 
 
 def completion_logits(model: PreTrainedModel, rollout: Rollout) -> Tensor:
-    """The model's logits for every completion token, shape [batch pos vocab].
+    """The model's logits for every completion token, over the rollout's ids, shape [batch pos vocab].
 
     Position i holds the logits after token i − 1 (after the prompt's last token for i = 0). Gradients
     flow; the model stays in the mode it is in.
     """
-    attention_mask = rollout.attention_mask
-    width = rollout.completion_ids.shape[1]
-    return model(
-        input_ids=rollout.sequences,
-        attention_mask=attention_mask,
-        position_ids=(attention_mask.cumsum(-1) - 1).clamp(min=0),
-        use_cache=False,
-        logits_to_keep=width + 1,
-    ).logits[:, -width - 1 : -1]
+    keep = rollout.completion_ids.shape[1] + 1
+    return score(model, rollout.sequences, rollout.attention_mask, keep, rollout.vocab_size, use_cache=False)[:, :-1]
 
 
 def distillation_loss(
@@ -63,6 +58,7 @@ def distillation_loss(
 
     Raises:
         ValueError: for shapes that do not fit, an unknown divergence, or a temperature that is not above 0.
+        NonFiniteLogits: where the teacher gives NaN. A student that does has a loss of NaN.
     """
     if not temperature > 0:
         raise ValueError(f"temperature must be greater than 0, got {temperature}.")
@@ -79,7 +75,10 @@ def distillation_loss(
     def token_loss(student: Tensor, at: tuple[Tensor, ...]) -> Tensor:
         return measure(teacher_logits[at].float() / temperature, student.float() / temperature)
 
-    return _mean_over_tokens(token_loss, student_logits, mask, num_tokens)
+    loss = _mean_over_tokens(token_loss, student_logits, mask, num_tokens)
+    if loss.isnan() and has_no_distribution(teacher_logits[mask.bool()]):
+        raise NonFiniteLogits(Source.TEACHER)
+    return loss
 
 
 def nll_loss(student_logits: Tensor, completion_ids: Tensor, mask: Tensor, num_tokens: int | Tensor | None = None) -> Tensor:

@@ -33,11 +33,16 @@ TINY_ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma", "gemma2", "gpt2", "gpt
 
 
 class Pair(NamedTuple):
-    """What `load_pair` returns. The models are in eval mode and score the same ids."""
+    """What `load_pair` returns: two models as they were saved, in eval mode, and their tokenizer."""
 
     teacher: PreTrainedModel
     student: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def vocab_size(self) -> int:
+        """How many ids the tokenizer has. The models may score more: their embeddings are padded, not always alike."""
+        return num_token_ids(self.tokenizer)
 
 
 def load_pair(
@@ -86,11 +91,10 @@ def check_shared_vocabulary(
     teacher_tokenizer: PreTrainedTokenizerBase,
     student_tokenizer: PreTrainedTokenizerBase,
 ) -> int:
-    """How many ids the two models and their tokenizer share.
+    """How many ids the two models and their tokenizer share: those that the tokenizer has.
 
-    Models of one family may share a tokenizer and yet score different numbers of ids (Qwen2.5: 151,936
-    and 152,064), since embeddings are padded. The ids shared are those that the tokenizer knows: what lies behind them is in no
-    text, but would be sampled, and count in every sum.
+    Models of one family may share a tokenizer and yet score different numbers of ids (Qwen2.5: 151,936 and 152,064), since their
+    embeddings are padded. No text has the ids behind those of the tokenizer; `generate(..., vocab_size=...)` leaves them out.
 
     Raises:
         ValueError: if the tokenizers give ids different meanings, or a model does not score all of them.
@@ -102,11 +106,42 @@ def check_shared_vocabulary(
             f"different tokenizers: {differ} tokens have another id in the other one, or none. "
             "Token-level distillation needs one tokenizer: choose a student of the teacher's family."
         )
-    shared = min(num_scored_ids(teacher), num_scored_ids(student))
-    needed = max(vocabularies[0].values()) + 1
-    if shared < needed:
-        raise ValueError(f"the tokenizer has ids up to {needed - 1}, but one of the models scores only {shared} ids.")
+    needed = num_token_ids(teacher_tokenizer)
+    for who, model in (("teacher", teacher), ("student", student)):
+        if num_scored_ids(model) < needed:
+            raise ValueError(
+                f"the tokenizer has ids up to {needed - 1}, but the {who} scores only {num_scored_ids(model)} ids: it was made for "
+                "another tokenizer, or tokens were added without model.resize_token_embeddings."
+            )
     return needed
+
+
+def num_token_ids(tokenizer: PreTrainedTokenizerBase) -> int:
+    """How many ids, from 0, the tokenizer has."""
+    return max(tokenizer.get_vocab().values()) + 1
+
+
+def num_scored_ids(model: PreTrainedModel) -> int:
+    """How many ids, from 0, the model scores: the width of its logits."""
+    return model.config.get_text_config(decoder=True).vocab_size
+
+
+def most_tokens(model: PreTrainedModel) -> int | None:
+    """How many tokens a text may have; None: any number.
+
+    Rotary positions that are stretched once a text is long (longrope, dynamic) would score a long text otherwise than they wrote
+    it, token by token: such a model has only its first length. So has Llama 4, whose attention is rescaled from there on by where a
+    token stands in the batch, padding included.
+    """
+    config = model.config.get_text_config(decoder=True)
+    limits = [getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len")]
+    rope = getattr(config, "rope_parameters", None) or {}
+    for kind in (rope, *(kind for kind in rope.values() if isinstance(kind, dict))):  # one for all layers, or one a layer type
+        if kind.get("rope_type") in ("longrope", "dynamic"):
+            limits += [kind.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", None)]
+    if getattr(config, "attn_temperature_tuning", False):
+        limits += [config.floor_scale - 1]
+    return min((limit for limit in limits if limit and limit > 0), default=None)
 
 
 def eos_token_ids(tokenizer: PreTrainedTokenizerBase, *models: PreTrainedModel) -> list[int]:
@@ -116,11 +151,6 @@ def eos_token_ids(tokenizer: PreTrainedTokenizerBase, *models: PreTrainedModel) 
         own = model.generation_config.eos_token_id
         ids |= set(own) if isinstance(own, list) else {own}
     return sorted(ids - {None})
-
-
-def num_scored_ids(model: PreTrainedModel) -> int:
-    """The width of the model's logits."""
-    return model.get_output_embeddings().weight.shape[0]
 
 
 def load_model(
@@ -157,18 +187,10 @@ def with_weights_in(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedMod
     return model
 
 
-def cut_to(num_ids: int, *models: PreTrainedModel) -> None:
-    """Let models score the first `num_ids` ids alone. The ids cut off are padding that no text contains: as if their
-    logits were -inf."""
-    for model in models:
-        if num_scored_ids(model) != num_ids:
-            model.resize_token_embeddings(num_ids, mean_resizing=False)
-
-
 def _pretrained_pair(teacher_id: str | Path, student_id: str | Path, dtype: torch.dtype) -> Pair:
     teacher, tokenizer = load_model(teacher_id, dtype=dtype)
     student, other = load_model(student_id, dtype=dtype)
-    cut_to(check_shared_vocabulary(teacher, student, tokenizer, other), teacher, student)
+    check_shared_vocabulary(teacher, student, tokenizer, other)
     return Pair(teacher, student, tokenizer)
 
 

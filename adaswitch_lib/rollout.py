@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Source(IntEnum):
@@ -22,13 +25,15 @@ class Source(IntEnum):
 
 
 # what stands on padding; ids under a mask of 0 may be anything, and 0 is an id of every model
-PROMPT_COLUMNS = {"prompt_ids": 0, "prompt_mask": 0}
-COMPLETION_COLUMNS = {
+PADDING = {
+    "prompt_ids": 0,
+    "prompt_mask": 0,
     "completion_ids": 0,
     "completion_mask": 0,
     "source": int(Source.PADDING),
     "divergence": torch.nan,
     "threshold": torch.nan,
+    "teacher_logits": 0,
 }
 
 
@@ -50,6 +55,8 @@ class Rollout:
             [batch], long; -1: never. For `StopAtSwitch` the position at which the row was cut.
         teacher_logits: the teacher's logits from which token i was (or could have been) chosen, shape
             [batch pos vocab], in the teacher's type, 0 on padding; None unless they were asked for.
+        vocab_size: how many ids, from 0, count: what lies behind them is padding of the embeddings. None: all that a model
+            scores.
     """
 
     prompt_ids: Tensor
@@ -61,9 +68,17 @@ class Rollout:
     threshold: Tensor
     switch_index: Tensor
     teacher_logits: Tensor | None = None
+    vocab_size: int | None = None
 
     @classmethod
-    def from_data(cls, prompt_ids: Tensor, prompt_mask: Tensor, completion_ids: Tensor, completion_mask: Tensor) -> Rollout:
+    def from_data(
+        cls,
+        prompt_ids: Tensor,
+        prompt_mask: Tensor,
+        completion_ids: Tensor,
+        completion_mask: Tensor,
+        vocab_size: int | None = None,
+    ) -> Rollout:
         """Completions that come from a data set, in the form of those that a policy wrote.
 
         Raises:
@@ -84,19 +99,22 @@ class Rollout:
             divergence=nothing,
             threshold=nothing,
             switch_index=completion_ids.new_full(completion_ids.shape[:1], -1),
+            vocab_size=vocab_size,
         )
+
+    def to(self, device: torch.device | str) -> Rollout:
+        """The same rollout on a device."""
+        return replace(self, **{name: value.to(device) for name, value in self._tensors().items()})
 
     def rows(self, index: Sequence[int]) -> Rollout:
         """These rows, in this order, without columns that are padding in all of them."""
         at = torch.as_tensor(list(index), device=self.switch_index.device)
-        prompt, width = (int(mask[at].sum(-1).max()) for mask in (self.prompt_mask, self.completion_mask))
-        taken = {name: value[at] for name, value in vars(self).items() if value is not None}
-        start = self.prompt_ids.shape[1] - prompt
-        for name in PROMPT_COLUMNS:
-            taken[name] = taken[name][:, start:]
-        for name in {*COMPLETION_COLUMNS, "teacher_logits"} & taken.keys():
-            taken[name] = taken[name][:, :width]
-        return Rollout(**taken)
+        taken = {name: value[at] for name, value in self._tensors().items()}
+        prompt, completion = (int(taken[name].sum(-1).max()) for name in ("prompt_mask", "completion_mask"))
+        for name in PADDING.keys() & taken.keys():
+            first = self.prompt_ids.shape[1] - prompt
+            taken[name] = taken[name][:, first:] if name.startswith("prompt") else taken[name][:, :completion]
+        return replace(self, **taken)
 
     def by_length(self, size: int) -> list[Rollout]:
         """All rows, the longest first, `size` at a time: rows of similar length together, with little padding."""
@@ -108,14 +126,14 @@ class Rollout:
         """The rows of all, one after the other. Teacher's logits are kept only if all have them."""
         if len(rollouts) == 1:
             return rollouts[0]
-        with_logits = all(rollout.teacher_logits is not None for rollout in rollouts)
-        names = PROMPT_COLUMNS | COMPLETION_COLUMNS | ({"teacher_logits": 0.0} if with_logits else {})
-        joined = {"switch_index": torch.cat([rollout.switch_index for rollout in rollouts])}
-        for name, padding in names.items():
-            parts = [getattr(rollout, name) for rollout in rollouts]
-            width = max(part.shape[1] for part in parts)
-            joined[name] = torch.cat([_padded(part, width, padding, left=name in PROMPT_COLUMNS) for part in parts])
-        return Rollout(**joined)
+        parts = {name: [getattr(rollout, name) for rollout in rollouts] for name in ("switch_index", *PADDING)}
+        if any(logits is None for logits in parts["teacher_logits"]):
+            del parts["teacher_logits"]
+        for name in PADDING.keys() & parts.keys():
+            width = max(part.shape[1] for part in parts[name])
+            parts[name] = [_padded(part, width, name) for part in parts[name]]
+        joined = {name: torch.cat(same) for name, same in parts.items()}
+        return Rollout(**joined, vocab_size=rollouts[0].vocab_size)
 
     @property
     def sequences(self) -> Tensor:
@@ -128,7 +146,9 @@ class Rollout:
         return torch.cat([self.prompt_mask, self.completion_mask], dim=1)
 
     def to_frame(self, tokenizer: PreTrainedTokenizerBase) -> pd.DataFrame:
-        """One line per completion token: example, pos, token_id, token, source, divergence, threshold."""
+        """One line per completion token: example, pos, token_id, token, source, divergence, threshold. Needs pandas."""
+        import pandas as pd
+
         real = self.completion_mask.bool().cpu()
         example, pos = real.nonzero(as_tuple=True)
         token_id = self.completion_ids.cpu()[real].tolist()
@@ -144,9 +164,11 @@ class Rollout:
             }
         )
 
+    def _tensors(self) -> dict[str, Tensor]:
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
-def _padded(tensor: Tensor, width: int, value: float, left: bool) -> Tensor:
-    shape = list(tensor.shape)
-    shape[1] = width - shape[1]
-    padding = tensor.new_full(shape, value)
-    return torch.cat([padding, tensor] if left else [tensor, padding], dim=1)
+
+def _padded(tensor: Tensor, width: int, name: str) -> Tensor:
+    gap = width - tensor.shape[1]
+    sides = (gap, 0) if name.startswith("prompt") else (0, gap)
+    return torch.nn.functional.pad(tensor, (0, 0) * (tensor.dim() - 2) + sides, value=PADDING[name])

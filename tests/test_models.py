@@ -2,12 +2,21 @@ import importlib.util
 
 import pytest
 import torch
-from helpers import same_text, write
+from helpers import parallel_logits, same_text, saved, write
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from adaswitch_lib import AdaSwitch, Pair, SwitchRule, check_shared_vocabulary, encode_prompts, load_pair
+from adaswitch_lib import AdaSwitch, Pair, SpeculativeKD, SwitchRule, check_shared_vocabulary, encode_prompts, forward_kl, load_pair
 from adaswitch_lib.experiments.tasks import sample_prompts
-from adaswitch_lib.models import SMOLLM2_DROP_ORDER, TINY_ARCHITECTURES, eos_token_ids, num_scored_ids, with_layers
+from adaswitch_lib.models import (
+    SMOLLM2_DROP_ORDER,
+    TINY_ARCHITECTURES,
+    eos_token_ids,
+    most_tokens,
+    num_scored_ids,
+    num_token_ids,
+    with_layers,
+)
 
 IDS = torch.tensor([[5, 6, 7, 8]])
 
@@ -28,21 +37,85 @@ def test_a_tiny_pair_depends_on_its_seed_alone(architecture):
 
 
 @pytest.mark.parametrize("architecture", ["qwen2", "llama", "gemma"])  # the families of the paper's pairs
-def test_unequal_widths_under_one_tokenizer_are_compared_on_the_shared_ids(architecture, tmp_path):
-    pair = load_pair("tiny", architecture=architecture)
+@pytest.mark.parametrize("policy", [AdaSwitch(SwitchRule(1.2, 4, 2)), SpeculativeKD(top_k=6)], ids=["ada", "skd"])
+def test_ids_behind_those_of_the_tokenizer_are_never_written_and_count_in_no_sum(architecture, policy, tmp_path, prompts):
+    pair = load_pair(*saved(tmp_path, architecture, more=(16, 8)))
     size = len(pair.tokenizer)
-    expected = {}
-    for who, extra in (("teacher", 16), ("student", 8)):
-        model = getattr(pair, who)
-        model.resize_token_embeddings(size + extra, mean_resizing=False)
-        model.save_pretrained(tmp_path / who)
-        pair.tokenizer.save_pretrained(tmp_path / who)
-        expected[who] = logits(model)[..., :size]  # no text has an id that the tokenizer does not know
-    loaded = load_pair(tmp_path / "teacher", tmp_path / "student")
-    for who in expected:
-        assert num_scored_ids(getattr(loaded, who)) == size
-        torch.testing.assert_close(logits(getattr(loaded, who)), expected[who])
-    assert write(AdaSwitch(), loaded, (IDS, torch.ones_like(IDS))).completion_mask.any()
+    assert (num_scored_ids(pair.teacher), num_scored_ids(pair.student), pair.vocab_size) == (size + 16, size + 8, size)
+    with torch.no_grad():
+        for model in pair[:2]:  # as likely as can be
+            model.get_output_embeddings().weight[size:] = 3 * model.get_output_embeddings().weight[5:6]
+    rollout = write(policy, pair, prompts, vocab_size=pair.vocab_size, keep_teacher_logits=True)
+    real = rollout.completion_mask.bool()
+    assert rollout.vocab_size == size and rollout.completion_ids.max() < size
+    teacher, student = parallel_logits(pair, rollout)
+    assert teacher.shape[-1] == student.shape[-1] == rollout.teacher_logits.shape[-1] == size
+    torch.testing.assert_close(rollout.divergence[real], forward_kl(teacher, student)[real], atol=1e-4, rtol=0)
+    # as if the models had never scored more
+    cut = Pair(*(model.resize_token_embeddings(size) and model for model in pair[:2]), pair.tokenizer)
+    assert same_text(rollout, write(policy, cut, prompts))
+
+
+def test_by_default_the_ids_count_that_both_models_score(tmp_path, prompts):
+    pair = load_pair(*saved(tmp_path, more=(16, 8)))
+    assert write(AdaSwitch(), pair, prompts).vocab_size == len(pair.tokenizer) + 8
+    with pytest.raises(ValueError, match="vocab_size is 44, but the student scores only 37"):
+        write(AdaSwitch(), pair, prompts, vocab_size=44)
+
+
+def test_a_student_is_saved_as_it_came_and_loads_on_its_base(tmp_path):
+    teacher, base = saved(tmp_path, "qwen2", more=(16, 8))
+    pair = load_pair(teacher, base)
+    pair.student.save_pretrained(tmp_path / "full")
+    torch.testing.assert_close(logits(AutoModelForCausalLM.from_pretrained(tmp_path / "full")), logits(pair.student))
+
+    adapted = get_peft_model(pair.student, LoraConfig(task_type="CAUSAL_LM", init_lora_weights=False))
+    adapted.save_pretrained(tmp_path / "adapter")
+    again = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "adapter")
+    torch.testing.assert_close(logits(again), logits(adapted.eval()))
+
+
+def test_ids_are_counted_by_the_highest_not_by_their_number(pair):
+    assert num_token_ids(pair.tokenizer) == pair.vocab_size == len(pair.tokenizer)
+
+    class Gap:
+        def get_vocab(self):
+            return {"a": 0, "b": 7}
+
+    assert num_token_ids(Gap()) == 8
+
+
+ROPE = {"rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [4.0] * 4, "factor": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "settings", "limit"),
+    [
+        ("llama", {}, 100),
+        ("llama", {"rope_parameters": {"rope_type": "yarn", "original_max_position_embeddings": 8} | ROPE}, 100),
+        ("llama", {"rope_parameters": {"rope_type": "longrope", "original_max_position_embeddings": 8} | ROPE}, 8),
+        ("llama", {"rope_parameters": {"rope_type": "dynamic"} | ROPE}, 100),
+        (
+            "gemma3_text",  # rotary positions by the type of a layer
+            {
+                "rope_parameters": {
+                    "full_attention": {"rope_type": "longrope", "original_max_position_embeddings": 8} | ROPE,
+                    "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+                }
+            },
+            8,
+        ),
+        ("llama4_text", {"floor_scale": 32}, 31),  # from there on attention is scaled by where a token stands in the batch
+        ("llama4_text", {"floor_scale": 32, "attn_temperature_tuning": False}, 100),
+    ],
+)
+def test_the_longest_text_is_found_wherever_a_config_has_it(architecture, settings, limit):
+    class Model:
+        config = AutoConfig.for_model(
+            architecture, max_position_embeddings=100, hidden_size=32, num_attention_heads=4, head_dim=8, **settings
+        )
+
+    assert most_tokens(Model()) == limit
 
 
 def test_a_text_ends_at_the_tokenizers_eos_and_where_its_models_stop():
@@ -58,7 +131,7 @@ def test_different_tokenizers_are_one_clear_error(pair):
     other.add_tokens(["more"])
     with pytest.raises(ValueError, match="different tokenizers.*choose a student of the teacher's family"):
         check_shared_vocabulary(pair.teacher, pair.student, pair.tokenizer, other)
-    with pytest.raises(ValueError, match="scores only"):
+    with pytest.raises(ValueError, match="the teacher scores only"):
         check_shared_vocabulary(pair.teacher, pair.student, other, other)
     assert check_shared_vocabulary(pair.teacher, pair.student, pair.tokenizer, pair.tokenizer) == len(pair.tokenizer)
 

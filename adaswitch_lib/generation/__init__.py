@@ -1,13 +1,12 @@
 """How tokens get written: `generate` has a policy write one completion a prompt.
 
-`request` checks what is asked for, `session` writes blocks of tokens, `decoder` is a model with a key-value cache that rows can
-leave, and `sampling` draws tokens from row seeds.
+`request` checks what is asked for and `supported` whether the models can do it, `session` writes blocks of tokens, `decoder` is a
+model with a key-value cache that rows can leave, and `sampling` draws tokens from row seeds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +14,7 @@ from transformers import PreTrainedModel
 
 from adaswitch_lib.generation.request import Request
 from adaswitch_lib.generation.session import Session
+from adaswitch_lib.generation.supported import eval_mode
 from adaswitch_lib.rollout import Rollout
 
 
@@ -48,6 +48,7 @@ def generate(
     block_size: int = 8,
     record_divergence: bool = True,
     keep_teacher_logits: bool = False,
+    vocab_size: int | None = None,
 ) -> Rollout:
     """Write one completion a prompt by `policy`.
 
@@ -57,7 +58,8 @@ def generate(
 
     Args:
         policy: who writes which token.
-        teacher, student: causal LMs over one vocabulary, on one device.
+        teacher, student: causal LMs over one vocabulary, on the device of the prompts; one that `device_map` has spread over
+            several devices stays where it is.
         prompt_ids, prompt_mask: shape [batch prompt], padded on the left; the mask is 1 on real tokens.
         max_new_tokens: tokens a completion may have.
         row_seeds: one integer a row.
@@ -69,6 +71,8 @@ def generate(
             token and NaN elsewhere, which saves the scoring pass of the model that does not write.
         keep_teacher_logits: hand over the teacher's logits at every token, so that a loss needs no second
             teacher pass.
+        vocab_size: how many ids, from 0, the tokenizer has (`Pair.vocab_size`). What lies behind them is padding of the
+            embeddings: it is never written and counts in no sum. Default: what both models score.
 
     Returns:
         A `Rollout`, as wide as its longest completion.
@@ -76,35 +80,10 @@ def generate(
     Raises:
         ValueError: if the request cannot be carried out; the message says what to do.
     """
+    request = Request(**{name: value for name, value in locals().items() if name != "policy"})
     if not isinstance(policy, Policy):
         raise ValueError(f"policy must be one like AdaSwitch(), got {policy!r}: a method has its own, METHODS['adaswitch'].policy.")
-    request = Request(
-        teacher,
-        student,
-        prompt_ids,
-        prompt_mask,
-        max_new_tokens,
-        row_seeds,
-        temperature,
-        eos_token_id,
-        pad_token_id,
-        block_size,
-        record_divergence,
-        keep_teacher_logits,
-    )
-    with _eval_mode(teacher, student):
+    with eval_mode(teacher, student):
         session = Session(request, policy.divergence)
         policy.write(session)
     return session.rollout(policy.threshold(session))
-
-
-@contextmanager
-def _eval_mode(*models: PreTrainedModel) -> Iterator[None]:
-    training = [module for model in models for module in model.modules() if module.training]
-    for model in models:
-        model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

@@ -8,11 +8,30 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
+
+
+def score(model: PreTrainedModel, ids: Tensor, mask: Tensor, keep: int, vocab_size: int | None = None, **more: Any) -> Tensor:
+    """Logits after each of the last `keep` tokens, over the first `vocab_size` ids, shape [rows keep vocab].
+
+    Args:
+        ids: shape [rows new]; of a text that is in a cache already, only what is new.
+        mask: 1 on real tokens, shape [rows all]: of what is in the cache, too. Padding only before a row's first token.
+        more: further arguments of the model's forward.
+    """
+    config = getattr(model, "module", model).config.get_text_config(decoder=True)  # DDP has none of its own
+    if getattr(config, "output_router_logits", False):
+        more["output_router_logits"] = False  # the loss that a mixture of experts makes of them is not ours
+    # drafts behind the last token allowed are thrown away, but a table of positions has no place for them
+    last = (getattr(config, "max_position_embeddings", None) or 2**31) - 1
+    position_ids = (mask.cumsum(-1) - 1).clamp(min=0, max=last)[:, -ids.shape[1] :]
+    output = model(input_ids=ids, attention_mask=mask, position_ids=position_ids, logits_to_keep=keep, **more)
+    return output.logits[:, -keep:, :vocab_size].to(ids.device)  # a model may be spread over several devices
 
 
 class Decoder:
@@ -20,17 +39,18 @@ class Decoder:
 
     Args:
         model: a causal LM whose memory of the past is attention keys and values.
-        num_rows: rows in the batch.
+        vocab_size: how many ids, from 0, are scored.
+        mask: 1 on the real tokens fed so far, shape [rows fed]; of a new decoder [rows 0].
         unseen: how many of the last tokens of each row have not been fed yet; 1 after every `feed`,
             since nobody feeds a token before it has to choose the next.
     """
 
-    def __init__(self, model: PreTrainedModel, num_rows: int, unseen: int):
+    def __init__(self, model: PreTrainedModel, vocab_size: int, mask: Tensor, unseen: int):
         self.model = model
-        self.last_position = (getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**31) - 1
+        self.vocab_size = vocab_size
+        self.mask = mask
         self.unseen = unseen
         self.cache_name = cache_argument(model)
-        self.mask = torch.zeros(num_rows, 0, dtype=torch.long, device=model.device)
         # the same kind of layer throughout: those of a sliding window must keep what a cut may uncover
         self.cache = Cache(layer_class_to_replicate=_Layer)
 
@@ -42,17 +62,8 @@ class Decoder:
             mask: 1 on real tokens, shape [rows new]; padding only before a row's first token.
         """
         self.mask = torch.cat([self.mask, mask], dim=1)
-        # drafts behind the last token allowed are thrown away, but a table of positions has no place for them
-        position_ids = (self.mask.cumsum(-1) - 1).clamp(min=0, max=self.last_position)[:, -ids.shape[1] :]
         self.unseen = 1
-        return self.model(
-            input_ids=ids,
-            attention_mask=self.mask,
-            position_ids=position_ids,
-            use_cache=True,
-            logits_to_keep=keep,
-            **{self.cache_name: self.cache},
-        ).logits[:, -keep:]
+        return score(self.model, ids, self.mask, keep, self.vocab_size, use_cache=True, **{self.cache_name: self.cache})
 
     def select(self, rows: Tensor, drop: Tensor | None = None) -> Decoder:
         """A decoder that holds copies of these rows, less the last `drop[row]` tokens of each."""
@@ -79,8 +90,7 @@ class Decoder:
         return decoders[0]._with(mask, [_Layer.join(same, width) for same in layers])
 
     def _with(self, mask: Tensor, layers: list[_Layer]) -> Decoder:
-        other = Decoder(self.model, len(mask), self.unseen)
-        other.mask = mask
+        other = Decoder(self.model, self.vocab_size, mask, self.unseen)
         other.cache.layers = layers
         return other
 
@@ -108,10 +118,10 @@ class _Layer(DynamicLayer):
 
     def select(self, rows: Tensor, index: Tensor | None) -> _Layer:
         def pick(old: Tensor) -> Tensor:
-            old = old[rows, :, : self.length]
+            old = old[rows.to(old.device), :, : self.length]
             if index is None:
                 return old
-            return old.gather(2, index[:, None, :, None].expand(-1, old.shape[1], -1, old.shape[3]))
+            return old.gather(2, index.to(old.device)[:, None, :, None].expand(-1, old.shape[1], -1, old.shape[3]))
 
         return self._filled(pick(self.keys), pick(self.values))
 
@@ -125,23 +135,6 @@ class _Layer(DynamicLayer):
         new = _Layer()
         new.update(keys, values)
         return new
-
-
-def check_can_be_cut(model: PreTrainedModel) -> None:
-    """Raise ValueError for a model whose memory of the past is not keys and values alone (Mamba, RWKV, linear attention), or that
-    has none; or for adapters that put tokens of their own before every pass."""
-    model = getattr(model, "_orig_mod", model)  # of torch.compile
-    if not hasattr(model, "config"):
-        raise ValueError(f"{type(model).__name__} is a wrapper: pass the model in it, as accelerator.unwrap_model gives it.")
-    if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
-        raise ValueError("adapters of the prompt put virtual tokens before every pass: use LoRA or another adapter of the weights.")
-    layers = DynamicCache(config=model.config).layers
-    if getattr(model, "_is_stateful", False) or any(hasattr(layer, "update_recurrent_state") for layer in layers):
-        raise ValueError(
-            f"{type(model).__name__} keeps a recurrent state, which cannot be cut back to an earlier token. "
-            "generate works with attention-only models (Llama, Qwen, Gemma, GPT-2, GPT-NeoX, Mistral, …)."
-        )
-    cache_argument(model)
 
 
 def cache_argument(model: PreTrainedModel) -> str:

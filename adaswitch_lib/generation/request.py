@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from adaswitch_lib.generation.decoder import check_can_be_cut
+from adaswitch_lib.generation.supported import check_is_whole, check_supported
+from adaswitch_lib.models import most_tokens, num_scored_ids
 
 
 @dataclass(frozen=True)
@@ -34,22 +35,31 @@ class Request:
     block_size: int
     record_divergence: bool
     keep_teacher_logits: bool
+    vocab_size: int | None = None
 
     def __post_init__(self):
+        models = {"teacher": self.teacher, "student": self.student}
+        for who, model in models.items():
+            check_is_whole(model, who)
+        if self.vocab_size is None:
+            object.__setattr__(self, "vocab_size", min(map(num_scored_ids, models.values())))
         self._check_numbers()
         self._check_prompts()
-        self._check_models()
         self._check_ids()
+        for who, model in models.items():
+            self._check_model(who, model)
+        for model in models.values():
+            check_supported(model, self.vocab_size, self.prompt_ids.device)
 
     @property
     def eos_token_ids(self) -> Tensor:
         return torch.as_tensor(self.eos_token_id, device=self.prompt_ids.device).reshape(-1)
 
     def _check_numbers(self) -> None:
-        for name in ("max_new_tokens", "block_size"):
+        for name, unit in {"max_new_tokens": "tokens", "block_size": "tokens", "vocab_size": "ids"}.items():
             number = getattr(self, name)
             if not (isinstance(number, Integral) and number >= 1):
-                raise ValueError(f"{name} must be a whole number of tokens, 1 or more, got {number}.")
+                raise ValueError(f"{name} must be a whole number of {unit}, 1 or more, got {number}.")
         if self.temperature != 0 and not 1e-4 <= self.temperature < float("inf"):
             raise ValueError(f"temperature must be 0 (greedy) or a number from 0.0001 upwards, got {self.temperature}.")
 
@@ -73,31 +83,6 @@ class Request:
         if not (mask[:, -1].all() and (mask[:, 1:] >= mask[:, :-1]).all()):
             raise ValueError("prompts must be padded on the left: set tokenizer.padding_side = 'left' and tokenize again.")
 
-    def _check_models(self) -> None:
-        teacher, student = self.teacher, self.student
-        check_can_be_cut(teacher)
-        check_can_be_cut(student)
-        vocab = {who: model.config.get_text_config().vocab_size for who, model in (("teacher", teacher), ("student", student))}
-        if vocab["teacher"] != vocab["student"]:
-            raise ValueError(
-                f"unequal vocabularies: the teacher scores {vocab['teacher']} ids, the student {vocab['student']}. If "
-                "they share a tokenizer, load them with adaswitch_lib.load_pair, or cut both to the ids they share: "
-                "cut_to(check_shared_vocabulary(teacher, student, tokenizer, tokenizer), teacher, student)."
-            )
-        if not teacher.device == student.device == self.prompt_ids.device:
-            raise ValueError(
-                f"teacher ({teacher.device}), student ({student.device}) and prompts ({self.prompt_ids.device}) must be "
-                "on one device: move them with .to(device)."
-            )
-        length = int(self.prompt_mask.long().sum(-1).max()) + self.max_new_tokens
-        for who, model in (("teacher", teacher), ("student", student)):
-            limit = _most_tokens(model)
-            if limit is not None and length > limit:
-                raise ValueError(
-                    f"prompt and completion may have {length} tokens together, but the {who} was made for {limit}: "
-                    "shorten the prompts or lower max_new_tokens."
-                )
-
     def _check_ids(self) -> None:
         try:
             eos = self.eos_token_ids
@@ -107,18 +92,25 @@ class Request:
             raise ValueError(f"no EOS id: pass eos_token_id, one id or a list, as tokenizer.eos_token_id; got {self.eos_token_id}.")
         if self.pad_token_id is None:
             raise ValueError("no pad id: pass pad_token_id; a tokenizer without one can use its EOS id.")
-        vocab = self.teacher.config.get_text_config().vocab_size
         ids = torch.cat([self.prompt_ids[self.prompt_mask.bool()], self.eos_token_ids])
-        if ids.min() < 0 or ids.max() >= vocab or not 0 <= self.pad_token_id < vocab:
-            raise ValueError(f"ids of prompts, EOS and padding must lie in [0, {vocab}), the models' vocabulary.")
+        if ids.min() < 0 or ids.max() >= self.vocab_size or not 0 <= self.pad_token_id < self.vocab_size:
+            raise ValueError(f"ids of prompts, EOS and padding must lie in [0, {self.vocab_size}), the vocabulary.")
 
-
-def _most_tokens(model: PreTrainedModel) -> int | None:
-    """How many tokens a text may have. Rotary positions that are stretched once a text is long (longrope, dynamic) would score a
-    long text otherwise than they wrote it, token by token: such a model has only its first length."""
-    config = model.config.get_text_config()
-    rope = getattr(config, "rope_parameters", None) or {}
-    if rope.get("rope_type") in ("longrope", "dynamic"):
-        first = rope.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", None)
-        return first or config.max_position_embeddings
-    return getattr(config, "max_position_embeddings", None)
+    def _check_model(self, who: str, model: PreTrainedModel) -> None:
+        if num_scored_ids(model) < self.vocab_size:
+            raise ValueError(
+                f"unequal vocabularies: vocab_size is {self.vocab_size}, but the {who} scores only {num_scored_ids(model)} ids. "
+                "See adaswitch_lib.check_shared_vocabulary."
+            )
+        spread = len({*(getattr(model, "hf_device_map", None) or {}).values()}) > 1
+        if not spread and model.device != self.prompt_ids.device:
+            where = f"the {who} is on {model.device} and the prompts are on {self.prompt_ids.device}"
+            raise ValueError(f"{where}: move them to one device with .to(device).")
+        length, limit = int(self.prompt_mask.bool().sum(-1).max()) + self.max_new_tokens, most_tokens(model)
+        if getattr(model.config.get_text_config(decoder=True), "attn_temperature_tuning", False):  # see most_tokens
+            length = self.prompt_ids.shape[1] + self.max_new_tokens + self.block_size
+        if limit is not None and length > limit:
+            raise ValueError(
+                f"prompt and completion may have {length} tokens together, but the {who} was made for {limit}: "
+                "shorten the prompts or lower max_new_tokens."
+            )
