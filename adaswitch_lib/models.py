@@ -18,6 +18,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from adaswitch_lib.data import end_of_turn_id
+
 SMOLLM2_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SMOLLM2_DROP_ORDER = (5, 4, 25, 17, 3, 26, 6, 19, 18, 16, 12, 13, 7, 14, 15, 20, 9, 2, 10, 23)
 """Which of the teacher's 30 layers a shallower copy loses, the first first. At each step the layer is dropped whose loss
@@ -145,8 +147,9 @@ def most_tokens(model: PreTrainedModel) -> int | None:
 
 
 def eos_token_ids(tokenizer: PreTrainedTokenizerBase, *models: PreTrainedModel) -> list[int]:
-    """Ids that end a text: the tokenizer's EOS, and those that the models were made to stop at, as a chat model's end of a turn."""
-    ids = {tokenizer.eos_token_id}
+    """Ids that end a text: the tokenizer's EOS, the end of a turn in its chat template, and those that the models were made to
+    stop at."""
+    ids = {tokenizer.eos_token_id, end_of_turn_id(tokenizer)}
     for model in models:
         own = model.generation_config.eos_token_id
         ids |= set(own) if isinstance(own, list) else {own}

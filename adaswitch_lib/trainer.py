@@ -5,21 +5,26 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
-from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
+from adaswitch_lib.checks import RowCheck, check_arguments, check_models, check_undivided
 from adaswitch_lib.data import RowCollator
 from adaswitch_lib.generation import generate
+from adaswitch_lib.generation.session import NonFiniteLogits
+from adaswitch_lib.generation.supported import check_supported, eval_mode
 from adaswitch_lib.losses import completion_logits, distillation_loss, nll_loss
 from adaswitch_lib.methods import Method
 from adaswitch_lib.models import eos_token_ids
 from adaswitch_lib.policies import OnPolicy
 from adaswitch_lib.rollout import Rollout, Source
+
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
 
 
 def rows_at_once(model: PreTrainedModel) -> int:
@@ -50,28 +55,34 @@ class RolloutConfig(TrainingArguments):
 
     def __post_init__(self):
         self.remove_unused_columns = False
-        self.logging_nan_inf_filter = False  # a NaN loss is a result, too
+        self.logging_nan_inf_filter = False  # it would log a loss of its own
         super().__post_init__()
+        self.accelerator_config.dispatch_batches = False  # one process cannot cut up rollouts for the others
 
 
 class RolloutTrainer(Trainer):
     """Distils `teacher` into `model` by `method`.
 
-    Before each optimiser step the method's policy writes the completions of all its micro-batches in one
-    call of `generate`; the loss is Σ token loss / Σ tokens over all micro-batches and processes. So
-    neither gradient accumulation nor the number of processes changes a step, but for `RandomSwitch`, which
-    deals positions within a process, and the last step of an epoch that does not divide, where several processes see
-    some rows twice. Each row's seed comes from `args.seed`, the step and the row's place in the
-    data set. What happened in a step goes to `state.log_history`, beside the loss, and from there into checkpoints.
+    Before each optimiser step the method's policy writes the completions of all its micro-batches in one call of `generate`; the
+    loss is Σ token loss / Σ tokens over all micro-batches and processes. A row's seed comes from `args.seed`, the step and the
+    row's position in the optimiser batch. So a row that comes twice gets two texts, and neither gradient accumulation nor the
+    number of processes changes a step; but `RandomSwitch` permutes positions within a process, several processes see some rows
+    twice in the last step of an epoch that does not divide, and they divide the shards of a stream that has several.
+    What happened in a step goes to `state.log_history`, beside the loss, and from there into checkpoints. What cannot be trained
+    is refused before the first step (`checks`); the rows of a stream are checked as they come.
 
     Args:
         model: the student; may be a `peft` model.
-        teacher: needed by every method but SFT; None for SFT. It is frozen, put in eval mode and moved to the student's device.
+        teacher: needed by every method but SFT; None for SFT. It is frozen, put in eval mode and moved to the student's device,
+            unless `device_map` has spread it over several: then it stays where it is.
         method: see `METHODS`.
-        args: a `RolloutConfig`.
-        train_dataset: rows with `prompt_ids`, `completion_ids` and `place`, as `encode_rows` makes them.
+        args: a `RolloutConfig`; for a stream with `max_steps`.
+        train_dataset: rows with `prompt_ids` and `completion_ids`, as `encode_rows` makes them, or a stream of such rows.
         tokenizer: gives the EOS and padding ids; where the models were made to stop at others, too, those count as well.
-        scorer: what evaluation does: from the student to metric -> value.
+        scorer: what evaluation does: from the student, in eval mode and without gradients, to metric -> value.
+
+    Raises:
+        ValueError: for what cannot be trained; the message says what to do.
     """
 
     def __init__(
@@ -80,48 +91,51 @@ class RolloutTrainer(Trainer):
         teacher: PreTrainedModel | None,
         method: Method,
         args: RolloutConfig,
-        train_dataset: Dataset,
+        train_dataset: Dataset | IterableDataset,
         tokenizer: PreTrainedTokenizerBase,
         scorer: Callable[[PreTrainedModel], dict[str, float]] | None = None,
         **trainer_arguments: Any,
     ):
-        if not isinstance(method, Method):
-            raise ValueError(f"method must be a Method, as METHODS['adaswitch'], got {method!r}.")
-        if teacher is None and (method.policy is not None or method.loss != "nll"):
-            raise ValueError(f"{method.label} needs a teacher.")
-        if teacher is not None and {*map(id, teacher.parameters())} & {*map(id, model.parameters())}:
-            raise ValueError("teacher and student share weights, and the teacher's are frozen: train a copy, copy.deepcopy(model).")
-        if tokenizer.pad_token_id is None:
-            raise ValueError("the tokenizer has no pad token: set tokenizer.pad_token = tokenizer.eos_token.")
-        if missing := {"prompt_ids", "completion_ids", "place"} - set(train_dataset[0]):
-            raise ValueError(f"train_dataset lacks {', '.join(sorted(missing))}: make it by encode_rows.")
+        models = {"student": model} if teacher is None else {"student": model, "teacher": teacher}
+        check_models(models, method, tokenizer)
+        check_arguments(args, has_scorer=scorer is not None)
+        row_check = RowCheck(method, args.max_new_tokens, models, tokenizer)
+        streamed = not hasattr(train_dataset, "__len__")
+        if not streamed:
+            row_check.all(train_dataset)
         super().__init__(
             model,
             args,
-            data_collator=RowCollator(tokenizer.pad_token_id),
+            data_collator=RowCollator(tokenizer.pad_token_id, row_check.num_ids, row_check.one if streamed else None),
             train_dataset=train_dataset,
             eval_dataset=train_dataset if scorer else None,  # evaluation is `scorer`, which has rows of its own
             processing_class=tokenizer,
             **trainer_arguments,
         )
+        check_undivided(self)
         self.model_accepts_loss_kwargs = True  # our loss is divided by the token count of the whole batch
-        self.teacher = None if teacher is None else teacher.to(args.device).eval().requires_grad_(False)
+        self.teacher = None if teacher is None else _placed(teacher, args.device)
+        for each in models.values():
+            check_supported(each, row_check.num_ids, each.device)
         self.method = method
         self.scorer = scorer
+        self.vocab_size = row_check.num_ids
+        self.eos_token_ids = eos_token_ids(tokenizer, *models.values())
         self._record: dict[str, float] = {}
         self._step_start = time.perf_counter()
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Tensor | None]:
         """The micro-batches of one optimiser step, as rollouts, and the number of tokens in all of them."""
         self._step_start = time.perf_counter()
-        data = []
-        for _, (rows, places) in zip(range(num_batches), epoch_iterator, strict=False):
-            data.append((_to(rows, device), places))
-        if not data:
+        data = [rows.to(device) for _, rows in zip(range(num_batches), epoch_iterator, strict=False)]
+        if len(data) < num_batches:  # a stream has come to its end
+            if self.state.global_step == 0:
+                raise ValueError("train_dataset is a stream with fewer rows than one optimiser batch has.")
             return [], None
-        rows = Rollout.join([rows for rows, _ in data])
-        rollout = self.write(rows, [place for _, places in data for place in places])
-        sizes = [len(places) for _, places in data]
+        sizes = [len(rows.switch_index) for rows in data]
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        positions = [(n * world + rank) * self.args.train_batch_size + i for n, size in enumerate(sizes) for i in range(size)]
+        rollout = self.write(Rollout.join(data), positions)
         sums = self.accelerator.reduce(_sums(rollout), "sum")
         num_tokens = sums[1].to(torch.float32)
         self._record = _means(sums) | {"write_seconds": time.perf_counter() - self._step_start}
@@ -129,14 +143,14 @@ class RolloutTrainer(Trainer):
         starts = [sum(sizes[:i]) for i in range(len(sizes))]
         return [{"rollout": rollout.rows(range(a, a + n))} for a, n in zip(starts, sizes, strict=True)], num_tokens
 
-    def write(self, rows: Rollout, places: list[int]) -> Rollout:
-        """What the student learns from in this step, for rows of the data set and their places in it."""
+    def write(self, rows: Rollout, positions: list[int]) -> Rollout:
+        """What the student learns from in this step, for rows of the data and their positions in the batch of all processes."""
         policy = self.method.policy
-        seeds = [row_seed(self.args.seed, self.state.global_step, place) for place in places]
+        seeds = [row_seed(self.args.seed, self.state.global_step, position) for position in positions]
         by_policy = [i for i, seed in enumerate(seeds) if policy is not None and _coin(seed) >= self.method.data_share]
         if not by_policy:
             return rows
-        all_by_policy = len(by_policy) == len(places)
+        all_by_policy = len(by_policy) == len(seeds)
         asked = rows.rows(by_policy)
         with self.accelerator.autocast():  # texts come from the distributions that the loss will see
             rollout = generate(
@@ -148,15 +162,16 @@ class RolloutTrainer(Trainer):
                 max_new_tokens=self.args.max_new_tokens,
                 row_seeds=[seeds[i] for i in by_policy],
                 temperature=self.args.sampling_temperature,
-                eos_token_id=eos_token_ids(self.processing_class, self.teacher, self.accelerator.unwrap_model(self.model)),
+                eos_token_id=self.eos_token_ids,
                 pad_token_id=self.processing_class.pad_token_id,
                 block_size=self.args.block_size,
                 record_divergence=False,
-                keep_teacher_logits=all_by_policy and self._keeps_logits(len(places)),
+                keep_teacher_logits=all_by_policy and self._keeps_logits(len(seeds)),
+                vocab_size=rows.vocab_size,
             )
         if all_by_policy:
             return rollout
-        from_data = [i for i in range(len(places)) if i not in set(by_policy)]
+        from_data = [i for i in range(len(seeds)) if i not in set(by_policy)]
         order = torch.tensor(by_policy + from_data).argsort().tolist()
         return Rollout.join([rollout, rows.rows(from_data)]).rows(order)
 
@@ -164,18 +179,20 @@ class RolloutTrainer(Trainer):
         """Whether the scores that the teacher gives while it writes or judges serve the loss, too."""
         if self.method.loss == "nll" or isinstance(self.method.policy, OnPolicy):
             return False  # where the teacher only reads when the student is done, one pass over all of it is cheaper
-        vocabulary, size = self.teacher.config.get_text_config().vocab_size, self.teacher.dtype.itemsize
-        return rows * (self.args.max_new_tokens + self.args.block_size) * vocabulary * size <= self.args.kept_logits_limit
+        tokens = rows * (self.args.max_new_tokens + self.args.block_size)
+        return tokens * self.vocab_size * self.teacher.dtype.itemsize <= self.args.kept_logits_limit
 
     def compute_loss(
         self, model, inputs: dict[str, Rollout], return_outputs: bool = False, num_items_in_batch: Tensor | None = None
     ):
-        """Σ token loss / tokens of the whole optimiser batch."""
+        """Σ token loss / tokens of the whole optimiser batch. NonFiniteLogits where that is NaN or infinite: it names the model."""
         loss = 0.0
         for rollout in inputs["rollout"].by_length(rows_at_once(self.accelerator.unwrap_model(model))):
             logits = completion_logits(model, rollout)
             loss = loss + self._loss_of(rollout, logits, num_items_in_batch)
             self._entropy += _entropy_sum(logits.detach(), rollout.completion_mask) / num_items_in_batch
+        if not loss.isfinite():
+            raise NonFiniteLogits(self._broken(inputs["rollout"]), "NaN or infinite logits")
         # processes average their gradients, but each has its share of one sum
         loss = loss * self.accelerator.num_processes
         return (loss, {}) if return_outputs else loss
@@ -190,10 +207,22 @@ class RolloutTrainer(Trainer):
                 teacher_logits = completion_logits(self.teacher, rollout)
         return distillation_loss(teacher_logits, logits, mask, self.method.loss, self.args.loss_temperature, num_tokens)
 
+    def _broken(self, rollout: Rollout) -> Source:
+        """The model whose logits are at fault for a loss that is no number."""
+        if self.teacher is not None:
+            with torch.no_grad(), self.accelerator.autocast():
+                logits = completion_logits(self.teacher, rollout)[rollout.completion_mask.bool()]
+            if not logits.float().logsumexp(-1).isfinite().all():
+                return Source.TEACHER
+        return Source.STUDENT
+
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Score the student; the metrics go to the log under `metric_key_prefix`."""
-        with self.accelerator.autocast():
-            metrics = self.scorer(self.accelerator.unwrap_model(self.model))
+        if self.scorer is None:
+            raise ValueError("evaluation needs a scorer: pass scorer= to the trainer.")
+        model = self.accelerator.unwrap_model(self.model)
+        with self.accelerator.autocast(), torch.no_grad(), eval_mode(model):
+            metrics = self.scorer(model)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -216,9 +245,12 @@ def row_seed(*parts: int) -> int:
     return zlib.crc32(repr(parts).encode())
 
 
-def _to(rollout: Rollout, device: torch.device) -> Rollout:
-    moved = {name: value.to(device) for name, value in vars(rollout).items() if value is not None}
-    return replace(rollout, **moved)
+def _placed(teacher: PreTrainedModel, device: torch.device) -> PreTrainedModel:
+    """The teacher, frozen, in eval mode and on the device; where its layers are spread over several, they stay there."""
+    spread = len(set((getattr(teacher, "hf_device_map", None) or {}).values())) > 1
+    if not spread and teacher.device != device:  # a quantized one, which is there already, refuses to be moved
+        teacher = teacher.to(device)
+    return teacher.eval().requires_grad_(False)
 
 
 def _coin(seed: int) -> float:

@@ -24,14 +24,13 @@ import torch
 from transformers import TrainerCallback
 from trl.experimental.gkd import GKDConfig, GKDTrainer
 
-from adaswitch_lib import RolloutTrainer
+from adaswitch_lib import RolloutTrainer, encode_rows
 from adaswitch_lib.experiments import PRESETS
 from adaswitch_lib.experiments.config import Preset
 from adaswitch_lib.experiments.pretraining import arguments, quiet
 from adaswitch_lib.experiments.progress import log_lines
 from adaswitch_lib.experiments.records import write_table
 from adaswitch_lib.experiments.runs import PROMPT_ROWS, load_run_pair, task_of
-from adaswitch_lib.trainer import encode_rows
 
 COMMON = dict(learning_rate=1e-6, save_strategy="no")
 """So small a rate that the student, and with it lengths and switches, stay what they are."""

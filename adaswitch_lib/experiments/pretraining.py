@@ -110,6 +110,7 @@ def train_on_data(
     Args:
         folder: for checkpoints, ten over the run; a run that was killed goes on from the last. The caller removes it.
     """
+    rows = encode_rows(rows, tokenizer)
     is_pretrained = isinstance(config.size, Pretrained)
     parts = 2 if is_pretrained and config.batch_size % 2 == 0 else 1  # the same step; whole, the SmolLM2 teacher took 7 GB
     trainer = RolloutTrainer(
@@ -130,8 +131,9 @@ def train_on_data(
             eval_strategy="steps" if scorer else "no",
             eval_steps=max(1, config.steps // 10),
             bf16=is_pretrained and config.size.bf16,
+            max_new_tokens=max(map(len, rows["completion_ids"])),
         ),
-        encode_rows(rows, tokenizer),
+        rows,
         tokenizer,
         scorer,
     )

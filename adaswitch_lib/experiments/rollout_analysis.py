@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import pandas as pd
 import torch
@@ -15,7 +14,7 @@ from adaswitch_lib.data import RowCollator, encode_rows
 from adaswitch_lib.experiments.tasks.task import Task
 from adaswitch_lib.generation import Policy, generate
 from adaswitch_lib.losses import completion_logits, distillation_loss
-from adaswitch_lib.models import eos_token_ids
+from adaswitch_lib.models import eos_token_ids, num_token_ids
 from adaswitch_lib.policies import OnPolicy
 from adaswitch_lib.rollout import Rollout
 from adaswitch_lib.switching import SwitchRule, first_switch
@@ -46,14 +45,15 @@ def look_at_texts(
         difference is what the student has not seen in training, exposure bias.
         Where the task knows mistakes also what `caught` gives.
     """
-    data, _ = RowCollator(tokenizer.pad_token_id)(list(encode_rows(rows, tokenizer)))
-    data = replace(data, **{name: value.to(student.device) for name, value in vars(data).items() if value is not None})
+    vocab_size = num_token_ids(tokenizer)
+    data = RowCollator(tokenizer.pad_token_id, vocab_size)(list(encode_rows(rows, tokenizer))).to(student.device)
     settings = {
         "max_new_tokens": task.max_new_tokens,
         "row_seeds": range(len(rows)),
         "temperature": temperature,
         "eos_token_id": eos_token_ids(tokenizer, teacher, student),
         "pad_token_id": tokenizer.pad_token_id,
+        "vocab_size": vocab_size,
     }
     own = generate(OnPolicy(), teacher, student, data.prompt_ids, data.prompt_mask, **settings)
     written = data if policy is None else own

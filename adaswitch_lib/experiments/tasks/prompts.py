@@ -11,7 +11,7 @@ from importlib.resources import files
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from adaswitch_lib.data import encode_texts
+from adaswitch_lib.data import encode_rows
 from adaswitch_lib.experiments.tasks.task import Task
 
 SAMPLES = {"gsm8k": "gsm8k.jsonl", "dialogue": "dialogues.jsonl"}
@@ -53,9 +53,8 @@ def limited(
         if split == "test":
             return task.load(split, size, seed)
         rows = task.load(split, sys.maxsize, seed)
-        prompts = encode_texts(tokenizer, rows["prompt"])["input_ids"]
-        completions = tokenizer(list(rows["completion"]), add_special_tokens=False)["input_ids"]
-        fits = [i for i in range(len(rows)) if len(prompts[i]) <= prompt and len(completions[i]) < new]
+        encoded = encode_rows(rows, tokenizer)
+        fits = [i for i, row in enumerate(encoded) if len(row["prompt_ids"]) <= prompt and len(row["completion_ids"]) <= new]
         return rows.select(fits[:size])
 
     return replace(task, load=load, max_prompt_tokens=prompt, max_new_tokens=new)
