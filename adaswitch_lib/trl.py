@@ -7,7 +7,6 @@ many processes. What is here is the rollout: a policy that writes the completion
 from __future__ import annotations
 
 import inspect
-import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,16 +17,17 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from datasets import Dataset, IterableDataset
+from datasets import Dataset
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import is_torch_bf16_gpu_available
 
+from adaswitch_lib.checks import RowCheck
 from adaswitch_lib.generation import Policy, generate
 from adaswitch_lib.methods import METHODS
-from adaswitch_lib.models import check_shared_vocabulary, eos_token_ids, most_tokens, num_scored_ids
+from adaswitch_lib.models import check_shared_vocabulary, eos_token_ids, num_scored_ids
 from adaswitch_lib.policies import StopAtSwitch
 from adaswitch_lib.rollout import Rollout, Source
 from adaswitch_lib.switching import SwitchRule
@@ -108,7 +108,7 @@ class AdaSwitchConfig(DistillationConfig):
 class AdaSwitchTrainer(DistillationTrainer):
     """TRL's `DistillationTrainer`, with completions that a policy writes.
 
-    A row's text depends on `args.seed`, the step, the row's position in the optimiser batch and its prompt, and so not on the number
+    A row's text depends on `args.seed`, the step, the row's position in the optimiser batch and its prompt; so not on the number
     of processes (but `RandomSwitch` permutes positions within a process). The loss runs over the ids that the tokenizer has.
 
     Args:
@@ -141,17 +141,18 @@ class AdaSwitchTrainer(DistillationTrainer):
         if teacher_model is model and not isinstance(model, str):
             raise ValueError("teacher and student are one model: train a copy, copy.deepcopy(model).")
         self.policy = args.make_policy() if policy is None else policy
+        if not isinstance(self.policy, Policy):
+            raise ValueError(f"policy must be one like AdaSwitch(), got {policy!r}: a name goes to AdaSwitchConfig(policy=…).")
         if isinstance(self.policy, StopAtSwitch) and self.policy.rule.min_history == 0:
             raise ValueError("a row that is cut at its first token is empty: set min_history to 1 or more.")
         super().__init__(model, None, args, *more, **named)  # TRL itself refuses a teacher that scores another number of ids
         if self._is_vlm or self.tools:
             raise ValueError("a policy writes text from text: pass a tokenizer as processing_class, and no tools.")
         teacher, tokenizer = self._load_teacher(teacher_model)
+        self.eos_token_ids = eos_token_ids(self._tokenizer, teacher, self.model)
         self.vocab_size = check_shared_vocabulary(teacher, self.model, tokenizer, self._tokenizer)
         self.teacher_model = self._prepare_teacher(teacher.eval().requires_grad_(False))
-        evaluated = self.eval_dataset if isinstance(self.eval_dataset, dict) else {"eval_dataset": self.eval_dataset}
-        for name, dataset in {"train_dataset": self.train_dataset, **evaluated}.items():
-            self._check_prompts(name, dataset, teacher)
+        self._check_prompts(teacher)
 
     def _load_teacher(self, teacher: str | PreTrainedModel) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """The teacher and its tokenizer; of one that is a model already, the student's."""
@@ -176,24 +177,20 @@ class AdaSwitchTrainer(DistillationTrainer):
             teacher = teacher.to(self.accelerator.device)  # accelerate leaves it where it is
         return self.accelerator.prepare_model(teacher, evaluation_mode=True)
 
-    def _check_prompts(self, name: str, dataset: Dataset | IterableDataset | None, teacher: PreTrainedModel) -> None:
+    def _check_prompts(self, teacher: PreTrainedModel) -> None:
         """Refuse rows without a prompt, and those that do not fit; the rows of a stream are met as they come."""
-        columns = getattr(dataset, "column_names", None) or ["prompt"]
+        columns = getattr(self.train_dataset, "column_names", None) or ["prompt"]
         if "prompt" not in columns:
             raise ValueError(
-                f"{name} has no column prompt, but {', '.join(columns)}. Of chats with their answers make prompts: "
-                "dataset.map(lambda row: {'prompt': row['messages'][:-1]})."
+                f"train_dataset has no column prompt, but {', '.join(columns)}. Of chats with their answers make prompts by "
+                "train_dataset.map(lambda row: {'prompt': row['messages'][:-1]})."
             )
-        if not isinstance(dataset, Dataset):
-            return
-        most = min((tokens for tokens in map(most_tokens, (teacher, self.model)) if tokens), default=math.inf)
-        most -= self.max_completion_length
-        lengths = (len(ids) for batch in dataset.iter(1000) for ids in self._tokenize_prompts(batch["prompt"])[0])
-        if wrong := [row for row, length in enumerate(lengths) if not 0 < length <= most]:
-            raise ValueError(
-                f"prompts of {name} may have 1 to {most} tokens, before a completion of {self.max_completion_length}. {len(wrong)} "
-                f"do not fit, as rows {', '.join(map(str, wrong[:9]))}: leave them out, or lower max_completion_length."
-            )
+        if isinstance(self.train_dataset, Dataset):
+            models = {"teacher": teacher, "student": self.model}
+            check = RowCheck(METHODS["adaswitch"], self.max_completion_length, models, self._tokenizer)
+            ids = (ids for rows in self.train_dataset.iter(1000) for ids in self._tokenize_prompts(rows["prompt"])[0])
+            for place, prompt_ids in enumerate(ids):
+                check.one({"place": place, "prompt_ids": prompt_ids, "completion_ids": []})
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *_: Any, **__: Any) -> list[list[int]]:
         """Completions for these prompts; what is known of them goes to the log."""
@@ -224,7 +221,7 @@ class AdaSwitchTrainer(DistillationTrainer):
                 max_new_tokens=self.max_completion_length,
                 row_seeds=self.row_seeds(prompt_ids),
                 temperature=self.temperature,
-                eos_token_id=eos_token_ids(self._tokenizer, teacher, student),
+                eos_token_id=self.eos_token_ids,
                 pad_token_id=pad_token_id,
                 block_size=self.args.block_size,
                 record_divergence=False,
