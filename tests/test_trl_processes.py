@@ -45,7 +45,11 @@ def test_two_processes_take_the_step_of_one(kind, alone, tmp_path):
         free.bind(("localhost", 0))
         launch += ["--num_processes=2", "--mixed_precision=no", f"--main_process_port={free.getsockname()[1]}"]
     options = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "OMP_NUM_THREADS": "1",
+        "DS_ACCELERATOR": "cpu",
+    }
     command = [sys.executable, "-m", "accelerate.commands.launch", *launch, *scripts, *options]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
