@@ -2,8 +2,8 @@
 
     python benchmarks/trl_step.py [--rows 16] [--tokens 64] [--steps 6] [--turns 5] [--threads 2] [--out results/bench]
 
-They take turns. With OnPolicy both do the same: the student writes, both models read, the student learns. Weights are random and hardly
-learn, so that texts keep their length; EOS is one of 8,192 ids, and rarely comes.
+They take turns. With OnPolicy both do the same: the student writes, both models read, the student learns. Weights are random and
+hardly learn, so that texts keep their length; EOS is one of 8,192 ids, and rarely comes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,14 @@
 """AdaSwitchTrainer: TRL's trainer with our rollouts."""
 
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
 import pandas as pd
+import papermill
 import peft
 import pytest
 import torch
@@ -8,10 +16,12 @@ from datasets import Dataset, IterableDataset
 from helpers import same_text
 from transformers import AutoModelForCausalLM, AutoTokenizer, HfArgumentParser
 from trl import DistillationConfig, DistillationTrainer
-from trl_pair import CHATS, PROMPTS, config, save_pair, trainer
+from trl_pair import CHATS, PROMPTS, SETTINGS, config, save_pair, trainer
 
 from adaswitch_lib import AdaSwitch, Source, StopAtSwitch, SwitchRule, completion_logits, distillation_loss, generate, load_pair
 from adaswitch_lib.trl import POLICIES, AdaSwitchConfig, AdaSwitchTrainer, check_trl
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -186,3 +196,39 @@ def test_a_trl_that_has_changed_inside_is_named():
     check_trl(DistillationTrainer)
     with pytest.raises(ImportError, match=r"_generate_single_turn: pip install 'trl>="):
         check_trl(Renamed)
+
+
+def test_the_script_of_the_page_runs_as_it_stands(tmp_path):
+    page = (ROOT / "docs" / "own_models.md").read_text()
+    (tmp_path / "script.py").write_text(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "student")
+    assert "TEACHER" in done.stdout or "STUDENT" in done.stdout
+
+
+def test_the_example_of_chats_trains_an_adapter(folder, tmp_path):
+    chats = Dataset.from_list([{"messages": [*chat, {"role": "assistant", "content": "One, two."}]} for chat in CHATS])
+    chats.to_json(tmp_path / "chats.jsonl")
+    options = {"model": folder / "student", "teacher": folder / "teacher", "chats": tmp_path / "chats.jsonl"} | SETTINGS
+    options = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+    arguments = ["distill_chat.py", *options, "--output_dir", str(tmp_path / "out"), "--use_cpu", "true"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", arguments)
+        runpy.run_path(str(ROOT / "examples" / "distill_chat.py"), run_name="__main__")
+    assert (tmp_path / "out" / "adapter_model.safetensors").exists()
+
+
+def test_the_notebook_runs_headless(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADASWITCH_HOME", str(tmp_path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    notebook = ROOT / "notebooks" / "14_your_own_pair.ipynb"
+    parameters = {"steps": 2, "headless": True}
+    done = papermill.execute_notebook(
+        str(notebook), str(tmp_path / "out.ipynb"), parameters, kernel_name="python3", progress_bar=False
+    )
+    outputs = [output for cell in done.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert not any(output.get("name") == "stderr" for output in outputs)
+    assert (tmp_path / "figures" / "your_own_pair" / "training.png").exists()
