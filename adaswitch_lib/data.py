@@ -37,7 +37,7 @@ def encode_prompts(
     """
     if isinstance(prompts, str) or any(isinstance(prompt, Mapping) for prompt in prompts):
         raise TypeError("prompts must be a list of texts or of chats, got one of them: put it into a list.")
-    encoder = _Encoder(tokenizer, chat_template_kwargs or {})
+    encoder = _Encoder(tokenizer, chat_template_kwargs)
     ids = [_numbered(f"prompt {i}", encoder.prompt_ids, prompt) for i, prompt in enumerate(prompts)]
     return _padded(ids, tokenizer.pad_token_id or 0, "left")
 
@@ -46,7 +46,7 @@ def encode_rows(
     rows: Dataset | IterableDataset | Iterable[Mapping[str, Any]],
     tokenizer: PreTrainedTokenizerBase,
     chat_template_kwargs: dict[str, Any] | None = None,
-) -> Dataset | IterableDataset:
+) -> Dataset | IterableDataset | list[dict[str, Any]]:
     """Rows of texts or chats to rows of `prompt_ids`, `completion_ids` and `place`, the row's number. Nothing is padded.
 
     Args:
@@ -57,36 +57,44 @@ def encode_rows(
         chat_template_kwargs: as in `encode_prompts`.
 
     Returns:
-        A `Dataset`; of an `IterableDataset` another one, which encodes each row as it comes. A completion is what the chat template
-        writes behind the prompt, up to the end of the turn (`end_of_turn_id`); without a template it is the text and one EOS.
+        A `Dataset` of a `Dataset`; of an `IterableDataset` another one, which encodes each row as it comes; of other rows a list.
+        A completion is what the chat template writes behind the prompt, up to the end of the turn (`end_of_turn_id`); without a
+        template it is the text and one EOS.
 
     Raises:
         ValueError: for an empty data set, and for a row that cannot be encoded; the message has its number.
     """
-    import numpy
-    from datasets import Dataset, IterableDataset
-
-    encoder = _Encoder(tokenizer, chat_template_kwargs or {})
+    encoder = _Encoder(tokenizer, chat_template_kwargs)
 
     def encode(row: Mapping[str, Any], place: int) -> dict[str, Any]:
         prompt_ids, completion_ids = _numbered(f"row {place}", encoder.row_ids, row)
         return {"prompt_ids": prompt_ids, "completion_ids": completion_ids, "place": place}
 
-    if isinstance(rows, IterableDataset):
+    is_of_datasets = hasattr(rows, "select_columns")  # which need not be installed for other rows
+    if is_of_datasets and not hasattr(rows, "__len__"):
         return rows.map(encode, with_indices=True).select_columns(["prompt_ids", "completion_ids", "place"])
-    columns: dict[str, list] = {"prompt_ids": [], "completion_ids": []}
-    for place, row in enumerate(rows):
-        encoded = encode(row, place)
-        for name, column in columns.items():
-            column.append(numpy.array(encoded[name], dtype=numpy.int32))  # a list takes nine times as much
-    if not columns["prompt_ids"]:
+    encoded = (encode(row, place) for place, row in enumerate(rows))
+    encoded = _as_dataset(encoded) if is_of_datasets else list(encoded)
+    if len(encoded) == 0:
         raise ValueError("the data set has no rows.")
+    return encoded
+
+
+def _as_dataset(rows: Iterable[Mapping[str, Any]]) -> Dataset:
+    """Rows as `encode_rows` makes them; ids in lists would take nine times as much memory on the way."""
+    import numpy
+    from datasets import Dataset
+
+    columns: dict[str, list] = {"prompt_ids": [], "completion_ids": []}
+    for row in rows:
+        for name, column in columns.items():
+            column.append(numpy.array(row[name], dtype=numpy.int32))
     return Dataset.from_dict(columns | {"place": range(len(columns["prompt_ids"]))})
 
 
 def end_of_turn_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """The id by which the chat template ends the assistant's turn, as <|im_end|>; it need not be the EOS. None: there is none."""
-    return _Encoder(tokenizer, {}).end_of_turn_id
+    return _Encoder(tokenizer).end_of_turn_id
 
 
 @dataclass(frozen=True)
@@ -105,13 +113,13 @@ class RowCollator:
         return Rollout.from_data(*prompts, *completions, vocab_size=self.vocab_size)
 
 
-@dataclass(frozen=True)
 class _Encoder:
-    tokenizer: PreTrainedTokenizerBase
-    template_arguments: dict[str, Any]
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template_arguments: dict[str, Any] | None = None):
+        self.tokenizer, self.template_arguments = tokenizer, FIXED_DATE | (template_arguments or {})
+        self.plain = tokenizer.chat_template is None and not template_arguments  # texts go in as they are
 
     def prompt_ids(self, prompt: str | Chat) -> list[int]:
-        if isinstance(prompt, str) and self.tokenizer.chat_template is None:
+        if self.plain and isinstance(prompt, str):
             return self.tokenizer(prompt)["input_ids"]
         return self._tokens(self._render(_chat(prompt, "user"), add_generation_prompt=True))
 
@@ -121,7 +129,7 @@ class _Encoder:
         prompt_ids = self.prompt_ids(prompt)
         if completion is None:
             return prompt_ids, []
-        if self.tokenizer.chat_template is None and isinstance(completion, str):
+        if self.plain and isinstance(completion, str):
             return prompt_ids, self._ended(self._tokens(completion))
         prompt, completion = _chat(prompt, "user"), _chat(completion, "assistant")
         if [message.get("role") for message in completion] != ["assistant"]:
@@ -159,7 +167,7 @@ class _Encoder:
 
     def _render(self, chat: Chat, **settings: Any) -> str:
         try:
-            return self.tokenizer.apply_chat_template(chat, tokenize=False, **settings, **FIXED_DATE | self.template_arguments)
+            return self.tokenizer.apply_chat_template(chat, tokenize=False, **settings, **self.template_arguments)
         except Exception as error:  # a template is a program, and raises what it likes
             raise ValueError(f"the tokenizer's chat template cannot write this chat: {error}") from error
 

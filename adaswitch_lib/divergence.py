@@ -26,14 +26,14 @@ def forward_kl(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
     Returns:
         Shape […], float32, nats; never negative. +inf where the student rules out an id that the teacher does not.
     """
-    return _KL.apply(*_in_float32(teacher_logits, student_logits))
+    return _KL.apply(*_log_probs(teacher_logits, student_logits))
 
 
 def reverse_kl(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
     """KL(p_S ‖ p_T) = Σ p_S (log p_S − log p_T). Arguments as in `forward_kl`; +inf where the teacher rules out an id that the
     student does not."""
-    teacher_logits, student_logits = _in_float32(teacher_logits, student_logits)
-    return _KL.apply(student_logits, teacher_logits)
+    log_p, log_q = _log_probs(teacher_logits, student_logits)
+    return _KL.apply(log_q, log_p)
 
 
 def jensen_shannon(teacher_logits: Tensor, student_logits: Tensor, beta: float = 0.5) -> Tensor:
@@ -50,29 +50,29 @@ def jensen_shannon(teacher_logits: Tensor, student_logits: Tensor, beta: float =
             f"beta must lie inside (0, 1), got {beta}: at the ends the Jensen-Shannon divergence is 0 for all "
             "models. For KL(teacher ‖ student) use forward_kl, for KL(student ‖ teacher) reverse_kl."
         )
-    teacher_logits, student_logits = _in_float32(teacher_logits, student_logits)
-    mixture = _log_mixture(teacher_logits, student_logits, beta)
-    return beta * _KL.apply(teacher_logits, mixture) + (1 - beta) * _KL.apply(student_logits, mixture)
+    log_p, log_q = _log_probs(teacher_logits, student_logits)
+    mixture = _log_mixture(log_p, log_q, beta)
+    return beta * _KL.apply(log_p, mixture) + (1 - beta) * _KL.apply(log_q, mixture)
 
 
 def skewed_forward_kl(teacher_logits: Tensor, student_logits: Tensor, alpha: float = 0.1) -> Tensor:
     """KL(p_T ‖ α·p_T + (1−α)·p_S). α = 0 is `forward_kl`; α lies in [0, 1)."""
     _check_alpha(alpha)
-    teacher_logits, student_logits = _in_float32(teacher_logits, student_logits)
-    return _KL.apply(teacher_logits, _log_mixture(teacher_logits, student_logits, alpha))
+    log_p, log_q = _log_probs(teacher_logits, student_logits)
+    return _KL.apply(log_p, _log_mixture(log_p, log_q, alpha))
 
 
 def skewed_reverse_kl(teacher_logits: Tensor, student_logits: Tensor, alpha: float = 0.1) -> Tensor:
     """KL(p_S ‖ (1−α)·p_T + α·p_S). α = 0 is `reverse_kl`; α lies in [0, 1)."""
     _check_alpha(alpha)
-    teacher_logits, student_logits = _in_float32(teacher_logits, student_logits)
-    return _KL.apply(student_logits, _log_mixture(student_logits, teacher_logits, alpha))
+    log_p, log_q = _log_probs(teacher_logits, student_logits)
+    return _KL.apply(log_q, _log_mixture(log_q, log_p, alpha))
 
 
 def total_variation(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
     """½ Σ |p_T − p_S|, between 0 and 1 (not in nats)."""
-    teacher_logits, student_logits = _in_float32(teacher_logits, student_logits)
-    return 0.5 * (teacher_logits.softmax(-1) - student_logits.softmax(-1)).abs().sum(-1)
+    _check_vocabularies(teacher_logits, student_logits)
+    return 0.5 * (teacher_logits.float().softmax(-1) - student_logits.float().softmax(-1)).abs().sum(-1)
 
 
 DIVERGENCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -106,57 +106,55 @@ def divergence_function(name: str) -> Callable[[Tensor, Tensor], Tensor]:
     return DIVERGENCES[name]
 
 
-def _in_float32(teacher_logits: Tensor, student_logits: Tensor) -> tuple[Tensor, Tensor]:
-    if teacher_logits.shape[-1] != student_logits.shape[-1]:
-        raise ValueError(
-            f"the teacher scores {teacher_logits.shape[-1]} ids and the student {student_logits.shape[-1]}: a "
-            "divergence needs one vocabulary. See adaswitch_lib.models.check_shared_vocabulary."
-        )
-    return teacher_logits.float(), student_logits.float()
-
-
 class _KL(torch.autograd.Function):
-    """KL(p ‖ q) from logits, shape [… vocab] -> […].
+    """KL(p ‖ q) from log-probabilities, shape [… vocab] -> […].
 
-    Summed as Σ p (x + expm1(−x)), where x = log p − log q. That is Σ p x, since p and q both sum to 1; but no term is negative
-    and nothing cancels where p is close to q. Where p vanishes, the term is q.
+    Summed as Σ p (expm1(y) − y), where y = log q − log p. That is −Σ p y, since p and q both sum to 1; but no term is negative
+    and nothing cancels where p is close to q. Where p vanishes, the term is q. The gradients are those of −Σ p y, less what the
+    softmax before takes away.
     """
 
     VANISHES = 1e-30
 
     @staticmethod
-    def forward(ctx, p_logits: Tensor, q_logits: Tensor) -> Tensor:
-        p, q = p_logits.softmax(-1), q_logits.softmax(-1)
-        x = (p_logits - q_logits).sub_(_log_normalizer(p_logits, p) - _log_normalizer(q_logits, q))
-        kl = torch.where(p < _KL.VANISHES, q, torch.expm1(-x).add_(x).mul_(p)).sum(-1)
+    def forward(ctx, log_p: Tensor, log_q: Tensor) -> Tensor:
+        p, y = log_p.exp(), log_q - log_p
+        terms = torch.expm1(y).sub_(y).mul_(p)
+        # to look whether it is needed takes a twentieth of the work; on other devices it would mean to wait for them
+        if p.device.type != "cpu" or (p.numel() and p.amin() < _KL.VANISHES):
+            terms = torch.where(p < _KL.VANISHES, log_q.exp(), terms)
         if any(ctx.needs_input_grad):
-            ctx.save_for_backward(p, q, *([x, kl] if ctx.needs_input_grad[0] else []))
-        return kl
+            ctx.save_for_backward(p, *([y] if ctx.needs_input_grad[0] else []))
+        return terms.sum(-1)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, upstream: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        p, q, *more = ctx.saved_tensors
-        of_p = None
-        if more:
-            x, kl = more
-            of_p = p * (x - kl[..., None]).masked_fill(p < _KL.VANISHES, 0.0) * upstream[..., None]
-        return of_p, (q - p).mul_(upstream[..., None])
+        p, *y = ctx.saved_tensors
+        of_q = p * -upstream[..., None]
+        return (of_q * y[0]).masked_fill_(p < _KL.VANISHES, 0.0) if y else None, of_q
 
 
-def _log_normalizer(logits: Tensor, probabilities: Tensor) -> Tensor:
-    """log Σ exp(logits), shape [… 1], from the likeliest id: more exact than the sum itself."""
-    return logits.amax(-1, keepdim=True) - probabilities.amax(-1, keepdim=True).log()
+def _log_probs(teacher_logits: Tensor, student_logits: Tensor) -> tuple[Tensor, Tensor]:
+    _check_vocabularies(teacher_logits, student_logits)
+    return teacher_logits.float().log_softmax(-1), student_logits.float().log_softmax(-1)
 
 
-def _log_mixture(p_logits: Tensor, q_logits: Tensor, weight: float) -> Tensor:
+def _log_mixture(log_p: Tensor, log_q: Tensor, weight: float) -> Tensor:
     """log(weight·p + (1−weight)·q)."""
     if weight == 0:
-        return q_logits
+        return log_q
     # logaddexp(-inf, -inf) has no gradient; ids that both rule out carry no weight in any sum over the mixture
-    least = torch.finfo(p_logits.dtype).min / 4
-    log_p, log_q = (logits.log_softmax(-1).clamp(min=least) for logits in (p_logits, q_logits))
-    return torch.logaddexp(log_p + math.log(weight), log_q + math.log1p(-weight))
+    least = torch.finfo(log_p.dtype).min / 4
+    return torch.logaddexp(log_p.clamp(min=least) + math.log(weight), log_q.clamp(min=least) + math.log1p(-weight))
+
+
+def _check_vocabularies(teacher_logits: Tensor, student_logits: Tensor) -> None:
+    if teacher_logits.shape[-1] != student_logits.shape[-1]:
+        raise ValueError(
+            f"the teacher scores {teacher_logits.shape[-1]} ids and the student {student_logits.shape[-1]}: a "
+            "divergence needs one vocabulary. See adaswitch_lib.models.check_shared_vocabulary."
+        )
 
 
 def _check_alpha(alpha: float) -> None:

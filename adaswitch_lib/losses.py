@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from adaswitch_lib.divergence import divergence_function
-from adaswitch_lib.generation.decoder import score
+from adaswitch_lib.generation.decoder import no_router_logits, score
 from adaswitch_lib.generation.session import NonFiniteLogits, has_no_distribution
 from adaswitch_lib.rollout import Rollout, Source
 
@@ -29,7 +29,8 @@ def completion_logits(model: PreTrainedModel, rollout: Rollout) -> Tensor:
     flow; the model stays in the mode it is in.
     """
     keep = rollout.completion_ids.shape[1] + 1
-    return score(model, rollout.sequences, rollout.attention_mask, keep, rollout.vocab_size, use_cache=False)[:, :-1]
+    more = {"use_cache": False} | no_router_logits(model)
+    return score(model, rollout.sequences, rollout.attention_mask, keep, rollout.vocab_size, **more)[:, :-1]
 
 
 def distillation_loss(

@@ -28,8 +28,8 @@ and two DialogSum training dialogues. Untrained, a copy of 26 layers still write
 not (2.6 nats)."""
 
 SMOLLM2_STUDENT = (0, 1, 2, 3, 5, 8, 11, 14, 18, 22, 26, 29)
-"""The layers that the student of the preset `smollm2` keeps: of the candidates of `layers` the best on validation dialogues
-(results/smollm2/layers.csv)."""
+"""The layers that the student of the preset `smollm2` keeps: of three candidates the best on validation dialogues
+(docs/log.md)."""
 
 TINY_ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma", "gemma2", "gpt2", "gpt_neox", "mistral")
 

@@ -1,7 +1,7 @@
 """The switching rule of AdaSwitch (arXiv 2510.07842, v1), on plain tensors.
 
 The student writes, and before each token i the divergence d_i between the two next-token
-distributions is compared with a multiple of its own recent mean:
+distributions is compared with a multiple of its own recent mean::
 
     d̄_i = mean(d_{i-L+1}, …, d_i)          moving_average
     τ_i = K · d̄_{i-1}                      switch_threshold

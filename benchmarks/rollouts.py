@@ -242,7 +242,7 @@ def main() -> None:
     if arguments.scaling:
         growth = scaling()
         write_table(growth, out / "scaling.csv", pair="micro", **provenance)
-        figures.save(figures.cost_growth(growth)[0], figures_dir("bench"), "cost_growth")
+        figures.save(figures.cost_growth(growth), figures_dir("bench"))
 
 
 if __name__ == "__main__":

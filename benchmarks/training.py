@@ -2,7 +2,7 @@
 
     python benchmarks/training.py [--preset micro] [--steps 6] [--turns 5] [--threads 1] [--out results/bench]
 
-On each task the methods and TRL take turns, a few steps each, with the settings of the preset and a student at its start.
+On each task the methods and TRL take turns, a few steps each, with the settings of the preset and an initial student.
 Numbers are ratios of medians to a step of KD and of on-policy KD; claim C6 is judged by the ratios of the turns. The preset
 smollm2 needs DialogSum, from the hub or from the folder that ADASWITCH_DATA names.
 """
@@ -26,11 +26,11 @@ from trl.experimental.gkd import GKDConfig, GKDTrainer
 
 from adaswitch_lib import RolloutTrainer, encode_rows
 from adaswitch_lib.experiments import PRESETS
-from adaswitch_lib.experiments.config import Preset
-from adaswitch_lib.experiments.pretraining import arguments, quiet
-from adaswitch_lib.experiments.progress import log_lines
+from adaswitch_lib.experiments.grid import Preset
+from adaswitch_lib.experiments.logs import log_lines
+from adaswitch_lib.experiments.preparation import prepare
 from adaswitch_lib.experiments.records import write_table
-from adaswitch_lib.experiments.runs import PROMPT_ROWS, load_run_pair, task_of
+from adaswitch_lib.experiments.resuming import arguments, quiet
 
 COMMON = dict(learning_rate=1e-6, save_strategy="no")
 """So small a rate that the student, and with it lengths and switches, stay what they are."""
@@ -78,15 +78,15 @@ def trl_collator(pad: int):
 def in_turns(preset: Preset, task_name: str, turns: int, steps: int) -> list[dict]:
     """Seconds of every timed step: {task, method, turn, seconds}."""
     config = preset.config(task_name, "adaswitch", 0)
-    teacher, start, tokenizer = load_run_pair(config)
-    task = task_of(config, tokenizer)
-    rows = encode_rows(task.load("train", config.num_prompts, PROMPT_ROWS), tokenizer)
+    prepared = prepare(config)
+    (teacher, initial, tokenizer), task = prepared.pair, prepared.task
+    rows = encode_rows(prepared.rows, tokenizer)
     common = COMMON | {"per_device_train_batch_size": config.batch_size, "bf16": config.bf16, "max_steps": steps + 1}
 
     def ours(name: str, folder: str):
         method = preset.config(task_name, name, 0).resolve_method()
         settings = arguments(folder, 0, max_new_tokens=task.max_new_tokens, **common)
-        return RolloutTrainer(deepcopy(start), teacher, method, settings, rows, tokenizer)
+        return RolloutTrainer(deepcopy(initial), teacher, method, settings, rows, tokenizer)
 
     def theirs(folder: str):
         args = GKDConfig(
@@ -105,7 +105,7 @@ def in_turns(preset: Preset, task_name: str, turns: int, steps: int) -> list[dic
             **common,
         )
         collator = trl_collator(tokenizer.pad_token_id)
-        return GKDTrainer(deepcopy(start), teacher, args, collator, train_dataset=rows, processing_class=tokenizer)
+        return GKDTrainer(deepcopy(initial), teacher, args, collator, train_dataset=rows, processing_class=tokenizer)
 
     seconds = []
     for turn in range(turns):
@@ -133,7 +133,7 @@ def main() -> None:
     seconds = [line for task in preset.tasks for line in in_turns(preset, task, chosen.turns, chosen.steps)]
     frame = pd.DataFrame(seconds)
     chosen.out.mkdir(parents=True, exist_ok=True)
-    settings = {"threads": chosen.threads, "preset": chosen.preset, "student": "start"}
+    settings = {"threads": chosen.threads, "preset": chosen.preset, "student": "initial"}
     write_table(frame, chosen.out / f"training_seconds_{chosen.preset}.csv", **settings)
     medians = frame.groupby(["task", "method"], sort=False).seconds.median()
     parts = {f"of {name}": medians.div(medians.xs(name, level="method"), level="task") for name in ("kd", "onpolicy")}

@@ -1,5 +1,7 @@
 """What several tests need."""
 
+import signal
+
 import torch
 
 from adaswitch_lib import completion_logits, generate, load_pair
@@ -31,6 +33,11 @@ def row(rollout, i):
 @torch.no_grad()
 def parallel_logits(pair, rollout):
     return completion_logits(pair.teacher, rollout), completion_logits(pair.student, rollout)
+
+
+def obeys_interrupts():
+    """For `preexec_fn`: whoever is started in the background ignores Ctrl-C, and so do those that he starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 SMALL = {

@@ -14,7 +14,7 @@ from adaswitch_lib.generation.session import NonFiniteLogits
 from adaswitch_lib.rollout import Source
 
 PAIR = load_pair("tiny")
-ROWS = encode_rows([{"prompt": "Ann has two apples .", "completion": "she gives one ."}] * 4, PAIR.tokenizer)
+ROWS = encode_rows(Dataset.from_list([{"prompt": "Ann has two apples .", "completion": "she gives one ."}] * 4), PAIR.tokenizer)
 NEEDS_TEACHER = [name for name in METHODS if name != "sft"]
 
 

@@ -29,6 +29,12 @@ def test_chats_of_several_turns_are_rendered_by_the_template():
     assert not ids[1].eq(expected[0]).all() and (mask[1].diff() >= 0).all()
 
 
+def test_rows_come_back_in_the_form_they_came_in():
+    rows = [{"prompt": "Is it late?"}]
+    for form in (rows, Dataset.from_list(rows), Dataset.from_list(rows).to_iterable_dataset()):
+        assert type(encode_rows(form, chat_tokenizer())) is type(form)
+
+
 @pytest.mark.parametrize("form", [list, Dataset.from_list, lambda rows: Dataset.from_list(rows).to_iterable_dataset()])
 @pytest.mark.parametrize(
     "row",
@@ -54,8 +60,8 @@ def test_every_form_of_a_row_is_the_same_row(form, row):
 @pytest.mark.parametrize("row", [{"prompt": [ASK]}, {"messages": [ASK]}, {"prompt": "Is it late?", "completion": None}])
 def test_rows_of_prompts_alone_have_no_completion(row):
     rows = encode_rows([row, row], chat_tokenizer())
-    assert rows["completion_ids"][:] == [[], []] and rows["prompt_ids"][0][-1] == rows["prompt_ids"][1][-1]
-    assert RowCollator(0)(list(rows)).completion_mask.shape == (2, 0)
+    assert [row["completion_ids"] for row in rows] == [[], []] and rows[0]["prompt_ids"][-1] == rows[1]["prompt_ids"][-1]
+    assert RowCollator(0)(rows).completion_mask.shape == (2, 0)
 
 
 @pytest.mark.parametrize(
@@ -95,6 +101,9 @@ def test_arguments_reach_the_template():
     assert tokenizer.decode(not_thinking["completion_ids"]) == "Yes.<|im_end|>"
     ids, _ = encode_prompts(tokenizer, ["a"], {"enable_thinking": False})
     assert ids[0].tolist() == not_thinking["prompt_ids"]
+    assert list(encode_rows([row], chat_tokenizer(None), {"chat_template": CHATML})) == [thinking]
+    with pytest.raises(ValueError, match="row 0: .*chat_template is not set"):
+        encode_rows([row], chat_tokenizer(None), {"enable_thinking": False})
 
 
 def test_a_prompt_is_the_same_every_day_unless_a_date_is_given():
@@ -143,10 +152,12 @@ LONG_ROW = """
 import resource, sys
 sys.path.insert(0, {tests!r})
 from chats import chat_tokenizer
+from datasets import Dataset
 from adaswitch_lib import encode_rows
 tokenizer = chat_tokenizer()
-encode_rows([{{"prompt": "a", "completion": "b"}}], tokenizer)
+encode_rows(Dataset.from_list([{{"prompt": "a", "completion": "b"}}]), tokenizer)
 texts = [{{"prompt": "Is it late?", "completion": "Yes."}}] * 1999 + [{{"prompt": "a" * 30_000, "completion": "b"}}]
+texts = Dataset.from_list(texts)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 rows = encode_rows(texts, tokenizer)
 assert max(map(len, rows["prompt_ids"])) > 30_000

@@ -1,29 +1,35 @@
-"""Runs: frozen configs, tables, skipping, resuming, locks; on the smoke preset."""
+"""Runs: ids, a pipeline that resumes, grids and commands; on the smoke preset."""
 
 import gc
+import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import psutil
 import pytest
-from filelock import FileLock
+from helpers import obeys_interrupts
 from transformers import PreTrainedModel
 
-from adaswitch_lib import RolloutTrainer
+from adaswitch_lib import METHODS, OnPolicy, RolloutTrainer, __version__
 from adaswitch_lib.__main__ import main
-from adaswitch_lib.experiments import PRESETS, records, run, run_all
-from adaswitch_lib.experiments import runs as experiments
+from adaswitch_lib.experiments import PRESETS, evaluation, final_evaluation, records, reference_scores, run, run_all, training
+from adaswitch_lib.experiments.config import SEEDS
+from adaswitch_lib.experiments.initial_students import initial_student_folder
+from adaswitch_lib.experiments.locks import locked
 from adaswitch_lib.experiments.paths import results_dir
 from adaswitch_lib.experiments.presets import preset
+from adaswitch_lib.experiments.recipes import teacher_folder
+from adaswitch_lib.experiments.resuming import last_checkpoint
 from adaswitch_lib.experiments.teachers import load_teacher
 from adaswitch_lib.generation.session import NonFiniteLogits
+from adaswitch_lib.methods import Method
 from adaswitch_lib.rollout import Source
 from adaswitch_lib.switching import SwitchRule
 
@@ -39,53 +45,59 @@ def results(tmp_path, monkeypatch):
 
 
 def tables(results):
-    return {
-        name: records.read_table(results, name).drop(columns=MACHINE, errors="ignore").reset_index(drop=True) for name in TABLES
-    }
+    return {name: records.read_table(results, name).drop(columns=MACHINE, errors="ignore") for name in TABLES}
 
 
 def test_a_run_leaves_tidy_tables_and_is_not_made_twice(results):
     config = SMOKE.config("micro_gsm", "adaswitch", 0)
     assert run(config)
     made = tables(results)
-    assert made["runs"].run.tolist() == [config.id]
-    assert made["runs"].loc[0, "rule.multiplier"] == 3.0 and made["runs"].loc[0, "commit"]
+    assert made["runs"].run.tolist() == [config.id] == made["runs"].paired_with.tolist()
+    told = made["runs"].iloc[0]
+    assert told["rule.multiplier"] == 3.0 and told["initial.size.layers"] == 2 and told["policy.divergence"] == "forward_kl"
+    assert told["commit"] and not told["collapsed"] and told["warmup"] == 0.05
     assert len(made["switches"]) == config.steps
-    metrics = made["metrics"].set_index(["split", "task", "step", "metric"]).value
-    assert set(metrics.loc["validation", "micro_gsm"].index.get_level_values("step")) == {0, 3}
+    metrics = made["metrics"].set_index(["split", "task", "step", "metric"]).value.sort_index()
+    assert set(made["metrics"].query("split == 'validation'").step) == {0, 3}
     assert 0 <= metrics.loc["test", "micro_gsm", 3, "accuracy"] <= 1
     assert 0 <= metrics.loc["test", "micro_gsm_plus", 3, "accuracy_reversed"] <= 1
     assert made["items"].groupby("task").size().to_dict() == {"micro_gsm": 32, "micro_gsm_plus": 32}
     assert set(made["traces"].step) == {0, 3} and set(made["traces"].source) <= {"student", "teacher"}
-    assert (results / "runs.csv.provenance.json").is_file()
+    assert json.loads((results / "runs" / config.id / "provenance.json").read_text())["packages"]["torch"]
     assert not run(config)
-    assert [path.name for path in (results / "work").iterdir() if path.is_dir()] == [
-        path.name for path in (results / "work").glob("start-*") if path.is_dir()
-    ]
+    folders = {path.name for path in (results / "work").iterdir() if path.is_dir()}
+    assert folders == {initial_student_folder(config).name}
 
 
-def test_a_run_that_another_process_is_making_is_left_to_it(results):
+def test_each_room_of_a_run_is_entered_once(results):
+    """A room may be left for what it uses, but not for another room, and no room calls one that a run has left."""
+    rooms = ("preparation", "training", "final_evaluation", "recording")
+    path, config = [], SMOKE.config("micro_dialog", "kd", 0)
+
+    def note(frame, event, argument):
+        module = frame.f_globals.get("__name__", "").rpartition(".")[2]
+        if event == "call" and module in rooms and path[-1:] != [module]:
+            path.append(module)
+
+    sys.setprofile(note)
+    try:
+        run(config)
+    finally:
+        sys.setprofile(None)
+    assert path == list(rooms)
+
+
+def test_a_run_that_another_process_is_making_is_left_to_it(results, caplog):
     config = SMOKE.config("micro_gsm", "sft", 0)
-    (results / "work").mkdir()
-    with FileLock(results / "work" / f"{config.id}.lock"):
+    with locked(results / "work" / config.id):
         assert not run(config)
-    assert records.finished(results) == set()
+    assert records.finished(results) == set() and "another process is making it" in caplog.text
     first, second = (replace(config, variant=f"rates.{rate}") for rate in (1, 2))
-    with FileLock(results / "work" / f"{first.id}.lock"):
+    with locked(results / "work" / first.id):
         assert run(second)  # a dot in a name does not make two runs one
 
 
-def test_rows_of_a_run_that_was_killed_between_two_tables_are_not_kept_twice(results):
-    (results / "work").mkdir()
-    one = {name: pd.DataFrame({"x": [1, 2]}) for name in records.TABLES}
-    records.write_table(one["metrics"].assign(run="a"), results / "metrics.csv")
-    records.add_run(results, "a", one)
-    records.add_run(results, "b", one)
-    assert records.read_table(results, "metrics").run.tolist() == ["a", "a", "b", "b"]
-    assert records.finished(results) == {"a", "b"}
-
-
-@pytest.mark.parametrize("where", ["in a step", "in the test", "between two tables"])
+@pytest.mark.parametrize("where", ["in a step", "in the test", "before the record"])
 def test_a_run_that_is_stopped_ends_with_the_tables_of_one_that_was_not(where, results, tmp_path, monkeypatch):
     config = replace(SMOKE.config("micro_dialog", "adaswitch", 0), steps=4, eval_every=2)
     run(config)
@@ -105,50 +117,117 @@ def test_a_run_that_is_stopped_ends_with_the_tables_of_one_that_was_not(where, r
                 RolloutTrainer, "training_step", lambda self, *row: stop() if self.state.global_step == 3 else step(self, *row)
             )
         elif where == "in the test":
-            test = {"test": stop}
-            load = experiments.TASKS["micro_dialog"].load
-            patch.setattr(
-                experiments,
-                "TASKS",
-                {
-                    "micro_dialog": replace(
-                        experiments.TASKS["micro_dialog"], load=lambda split, *row: test.get(split, load)(split, *row)
-                    )
-                },
-            )
+            patch.setattr(final_evaluation, "evaluate", stop)
         else:
-            write = records.write_table
-            patch.setattr(
-                records, "write_table", lambda new, file, **named: stop() if file.name == "runs.csv" else write(new, file)
-            )
+            patch.setattr(records.os, "replace", stop)
         run(config)
     assert run(config)
     for name, table in tables(results_dir("smoke")).items():
         pd.testing.assert_frame_equal(table, whole[name])
 
 
-def test_a_grid_that_is_killed_ends_as_one_that_was_not(results, tmp_path, monkeypatch):
-    configs = SMOKE.configs(["micro_dialog"], ["sft", "gkd"], [0])
-    run_all(configs)
+def truncated(checkpoint):
+    file = checkpoint / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+
+
+def without_optimiser(checkpoint):
+    (checkpoint / "optimizer.pt").unlink()
+
+
+def half_written(checkpoint):
+    (checkpoint / "sha256.json").unlink()
+
+
+def copied(checkpoint):
+    shutil.copytree(checkpoint, checkpoint.with_name("checkpoint-4 (copy)"))
+    truncated(checkpoint)
+
+
+@pytest.mark.parametrize("damage", [truncated, without_optimiser, half_written, copied])
+@pytest.mark.parametrize("left", [1, 0], ids=["one before it", "none before it"])
+def test_a_damaged_checkpoint_is_not_gone_on_from(damage, left, results, tmp_path, monkeypatch, caplog):
+    """The one before it, or the beginning, ends with the same tables."""
+    config = replace(SMOKE.config("micro_dialog", "onpolicy", 0), steps=6, eval_every=2)
+    run(config)
+    whole = tables(results)
+    monkeypatch.setenv("ADASWITCH_HOME", str(tmp_path / "damaged"))
+    work = results_dir("smoke") / "work" / config.id
+    step = RolloutTrainer.training_step
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(
+            RolloutTrainer,
+            "training_step",
+            lambda self, *row: exec("raise KeyboardInterrupt") if self.state.global_step == 5 else step(self, *row),
+        )
+        run(config)
+    assert sorted(path.name for path in work.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-4"]
+    if not left:
+        shutil.rmtree(work / "checkpoint-2")
+    damage(work / "checkpoint-4")
+    assert run(config)
+    assert "checkpoint-4 is damaged" in caplog.text
+    assert f"going on from {'checkpoint-2' if left else 'the beginning'}" in caplog.text
+    for name, table in tables(results_dir("smoke")).items():
+        pd.testing.assert_frame_equal(table, whole[name])
+
+
+def test_checkpoints_are_told_from_other_folders(tmp_path):
+    for name in ("checkpoint-4 (copy)", "checkpoint-x", "other"):
+        (tmp_path / name).mkdir()
+    assert last_checkpoint(tmp_path) is None and len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_damaged_initial_student_is_made_again_and_a_damaged_teacher_is_named(results, caplog, tmp_path, monkeypatch):
+    config = SMOKE.config("micro_dialog", "sft", 0)
+    run(config)
+    before = tables(results)["metrics"]
+    truncated(initial_student_folder(config))
+    shutil.rmtree(results / "runs")
+    assert run(config) and "is damaged (model.safetensors is not what was written): it is trained again" in caplog.text
+    pd.testing.assert_frame_equal(tables(results)["metrics"], before)
+    for name in ("model.safetensors", "tokenizer.json"):
+        folder = tmp_path / name / "teacher"
+        shutil.copytree(teacher_folder("micro_dialog"), folder)
+        (folder / name).write_bytes((folder / name).read_bytes()[:1000])
+        monkeypatch.setattr("adaswitch_lib.experiments.teachers.teacher_folder", lambda task, folder=folder: folder)
+        with pytest.raises(ValueError, match=f"teacher in .* is damaged .{name} is not what was written.: .*teachers --task"):
+            load_teacher("micro_dialog")
+        with pytest.raises(ValueError, match=f"the model {folder} cannot be loaded: "):
+            load_teacher("micro_dialog", str(folder))
+
+
+def test_a_grid_that_is_killed_and_interrupted_ends_as_one_that_was_not(results, tmp_path, monkeypatch):
+    run_all(SMOKE.configs(["micro_dialog"], ["sft", "gkd"], [0]))
     whole = tables(results)
     monkeypatch.setenv("ADASWITCH_HOME", str(tmp_path / "killed"))
     command = [sys.executable, "-m", "adaswitch_lib", "run", "--preset", "smoke", "--jobs", "1"]
     command += ["--task", "micro_dialog", "--method", "sft", "gkd", "--seed", "0"]
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as in these tests; more would round otherwise
-    process = subprocess.Popen(command, env=one_thread, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    time.sleep(random.uniform(5, 25))
-    workers = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    process.wait()
-    assert not psutil.wait_procs(workers, timeout=30)[1]  # no worker goes on by itself
+    for signal_ in (signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGINT, signal.SIGKILL):
+        process = subprocess.Popen(
+            command,
+            env=one_thread,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=obeys_interrupts,
+        )
+        time.sleep(random.uniform(3, 12))
+        family = psutil.Process(process.pid).children(recursive=True)
+        (os.killpg if signal_ == signal.SIGINT else os.kill)(process.pid, signal_)
+        _, error = process.communicate(timeout=10)
+        assert not psutil.wait_procs(family, timeout=10)[1]  # no worker goes on by itself
+        assert process.returncode in (0, -9, 130) and "Traceback" not in error
     subprocess.run(command, env=one_thread, check=True, capture_output=True)
     for name, table in tables(results_dir("smoke")).items():
         pd.testing.assert_frame_equal(table, whole[name])
 
 
-def test_a_collapsed_student_is_counted_and_a_failed_run_is_named(results, monkeypatch):
+def test_a_collapsed_student_is_counted_and_a_failed_run_is_named(results):
     collapsing = replace(SMOKE.config("micro_dialog", "onpolicy", 0), learning_rate=1e12)
-    failing = replace(SMOKE.config("micro_dialog", "sft", 0), batch_size=-1)
+    failing = replace(SMOKE.config("micro_dialog", "sft", 0), teacher="no/such teacher")
     good = SMOKE.config("micro_dialog", "sft", 0)
     with pytest.raises(RuntimeError, match=f"^{failing.id} failed: [^\n]+$"):
         run_all([failing, collapsing, good])
@@ -158,29 +237,32 @@ def test_a_collapsed_student_is_counted_and_a_failed_run_is_named(results, monke
     assert scores.tolist() == [0.0]
 
 
-def test_a_collapse_that_an_examination_finds_counts_from_there_on(results, monkeypatch):
-    """SFT's student writes only there; the trainer counts the step before it examines."""
+@pytest.mark.parametrize("room", [training, final_evaluation])
+def test_a_collapse_that_an_evaluation_finds_counts_from_there_on(room, results, monkeypatch):
+    """SFT's student writes only there; the trainer counts the step before it evaluates."""
     config = replace(SMOKE.config("micro_dialog", "sft", 0), traced_rows=0)
-    examined, evaluate = [], experiments.evaluate
+    seen, allowed = [], 1 if room is training else 0
 
     def broken(*arguments):
-        examined.append(1)
-        if len(examined) > 1:
+        seen.append(1)
+        if len(seen) > allowed:
             raise NonFiniteLogits(Source.STUDENT, "NaN logits")
-        return evaluate(*arguments)
+        return evaluation.evaluate(*arguments)
 
-    monkeypatch.setattr(experiments, "evaluate", broken)
+    monkeypatch.setattr(room, "evaluate", broken)
     assert run(config)
     steps = tables(results)["metrics"].query("split == 'validation' and metric == 'all_facts'").set_index("step").value
-    assert steps.index.tolist() == list(range(0, config.steps + 1, config.eval_every)) and (steps.iloc[1:] == 0).all()
-    assert tables(results)["runs"].collapsed.all() and len(examined) == 2
+    assert steps.index.tolist() == list(range(0, config.steps + 1, config.eval_every))
+    assert room is final_evaluation or (steps.iloc[1:] == 0).all()
+    test = tables(results)["metrics"].query("split == 'test' and metric == 'all_facts'").value
+    assert tables(results)["runs"].collapsed.all() and len(seen) == allowed + 1 and test.tolist() == [0.0]
 
 
 def test_a_broken_teacher_is_no_collapsed_student(results, monkeypatch):
     def broken(*arguments):
         raise NonFiniteLogits(Source.TEACHER, "NaN logits")
 
-    monkeypatch.setattr(experiments, "train_or_resume", broken)
+    monkeypatch.setattr(training, "train_or_resume", broken)
     with pytest.raises(NonFiniteLogits, match="the teacher gives NaN logits. Check its weights"):
         run(SMOKE.config("micro_dialog", "kd", 0))
     assert not records.finished(results)
@@ -191,56 +273,88 @@ def test_a_run_needs_no_preset_of_its_name(results):
     assert run(config) and config.id in records.finished(results_dir("mine"))
 
 
-def test_hexadecimal_names_stay_as_they_are(tmp_path):
-    records.write_table(pd.DataFrame({"run": ["a"], "teacher": ["01234567"], "commit": ["5e1234567890"]}), tmp_path / "runs.csv")
-    read = records.read_table(tmp_path, "runs")
-    assert read.teacher.tolist() == ["01234567"] and read.commit.tolist() == ["5e1234567890"]
+DECIDING = {
+    "teacher": "00000000",
+    "num_prompts": 7,
+    "steps": 7,
+    "batch_size": 128,
+    "learning_rate": 7.0,
+    "eval_every": 7,
+    "validation_rows": 7,
+    "test_rows": 7,
+    "traced_rows": 7,
+    "multiplier": 7.0,
+    "floor": 7.0,
+    "loss": "reverse_kl",
+    "divergence": "jensen_shannon",
+    "micro_batch": 8,
+    "beta2": 0.9,
+    "weight_decay": 0.1,
+    "warmup": 0.1,
+    "min_rate": 0.2,
+    "max_prompt_tokens": 7,
+    "max_new_tokens": 7,
+    "initial_student": replace(PRESETS["micro"].base.initial_student, beta2=0.9),
+}
 
 
-def test_the_commit_is_that_of_a_checkout_that_has_the_package(tmp_path):
-    """And not that of one which the package was merely installed in."""
-    shutil.copytree(Path(records.__file__).parent, tmp_path / "lib" / "adaswitch_lib", ignore=shutil.ignore_patterns("__pycache__"))
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path)]
-    for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "theirs"]):
-        subprocess.run([*git, *command], check=True)
-    ask = [sys.executable, "-c", "from adaswitch_lib.experiments.records import COMMIT; print(COMMIT)"]
-    out = subprocess.run(ask, cwd=tmp_path / "lib", capture_output=True, text=True, check=True).stdout
-    assert out == "None\n"
+@pytest.mark.parametrize("name", DECIDING)
+def test_what_decides_a_run_is_in_its_id(name):
+    config = replace(PRESETS["micro"].config("micro_gsm", "adaswitch", 0), rule=SwitchRule(floor=0.0))
+    assert config.changed(**{name: DECIDING[name]}).id[:-8] == config.id[:-8] != config.changed(**{name: DECIDING[name]}).id[:-7]
+    assert config.changed(**{name: DECIDING[name]}).id != config.id
 
 
-def test_configs_differ_in_id_wherever_they_differ():
+def test_nothing_else_is_in_its_id():
     config = PRESETS["micro"].config("micro_gsm", "kd", 0)
-    assert config.id.startswith("micro_gsm-kd-s0-")
-    assert replace(config, steps=7).id != config.id
-    assert replace(config, variant="short").id.startswith("micro_gsm-kd-short-s0-")
-    assert PRESETS["micro"].config("micro_gsm_plus", "kd", 0) == config
+    assert config.id.startswith("micro_gsm-kd-s0-") and PRESETS["micro"].config("micro_gsm_plus", "kd", 0) == config
+    assert config.changed(multiplier=3).id == config.id  # as 3.0
+    assert replace(config, preset="mine", paired_with="another").id == config.id
+    assert replace(config, variant="short").id == config.id.replace("-s0", "-short-s0")
+    skd = PRESETS["micro"].config("micro_gsm", "skd", 0)
+    assert skd.changed(top_k=7).id != skd.id and skd.changed(top_k=5) == skd
+    with pytest.raises(ValueError, match="KD has no setting top_k: it has loss"):
+        config.changed(top_k=7)
     everything = PRESETS["micro"].configs(["micro_gsm", "micro_gsm_plus", "micro_dialog"], PRESETS["micro"].methods, [0, 1])
     assert len(everything) == len({config.id for config in everything}) == 2 * 13 * 2
 
 
-def test_twenty_more_students_learn_as_those_of_the_bare_ratio_did():
-    earlier = {config.method: config for config in PRESETS["micro"].study("fresh") if config.seed == 5}
-    for config in PRESETS["confirm"].everything():
-        same = replace(earlier[config.method], preset="confirm", seed=config.seed, variant="", rule=config.rule)
-        assert config == same and config.resolve_method() == earlier[config.method].resolve_method()
-    seeds = {config.seed for config in PRESETS["confirm"].everything()}
-    assert len(seeds) == 20 and seeds.isdisjoint(config.seed for config in PRESETS["micro"].everything())
+def test_a_policy_of_ones_own_is_in_the_id(monkeypatch):
+    @dataclass(frozen=True)
+    class Mine(OnPolicy):
+        patience: int = 3
+
+    config = SMOKE.config("micro_dialog", "onpolicy", 0)
+    ids = [config.id]
+    monkeypatch.setitem(METHODS, "onpolicy", Method("Mine", Mine()))
+    assert config.columns()["policy.patience"] == 3
+    ids += [config.id, config.changed(patience=4).id]
+    monkeypatch.setitem(METHODS, "onpolicy", Method("Mine", Mine(), data_share=0.5))
+    ids += [config.id]
+    assert len(set(ids)) == 4
 
 
-def test_runs_at_half_of_the_rate_differ_from_those_of_figure_3_in_the_rate_alone():
-    full, half = (PRESETS[name] for name in ("micro", "half_rate"))
-    grid = full.configs(half.tasks, half.methods, half.seeds)
-    pairs = [*zip(half.study("metrics"), full.study("metrics"), strict=True)]
-    pairs += zip(half.configs(half.tasks, half.methods, half.seeds), grid, strict=True)
-    assert len(pairs) == len(half.everything()) == 36
-    for slow, fast in pairs:
-        assert slow == replace(fast, preset="half_rate", learning_rate=fast.learning_rate / 2)
+def test_no_two_runs_of_a_preset_have_one_name_and_studies_are_known():
+    for known in PRESETS.values():
+        assert set(known.studies) <= set(records.STUDIES)
+        names = [config.id.rsplit("-", 1)[0] for config in known.everything()]
+        assert len(set(names)) == len(names)
+
+
+def test_the_kept_results_are_those_of_the_presets_and_small():
+    folder = teacher_folder("dialogsum").parents[2]
+    kept = {name: set(records.read_table(folder / name, "runs").run) for name in ("micro", "smollm2")}
+    wanted = {name: {config.id for config in PRESETS[name].everything()} for name in kept}
+    assert kept["micro"] == wanted["micro"] and kept["smollm2"] <= wanted["smollm2"]
+    assert sum(file.stat().st_size for file in folder.rglob("*") if "work" not in file.parts and file.is_file()) < 10e6
+    assert not any(config.paired_with for config in PRESETS["micro"].configs(["micro_gsm"], ["kd"], [0]))
 
 
 def test_a_rule_that_is_given_stands_as_it_is():
     rule = SwitchRule(multiplier=2.0, window=5, min_history=1, floor=0.0)
     config = PRESETS["micro"].config("micro_gsm", "adaswitch", 0, rule=rule)
     assert config.resolve_method().policy.rule == rule and config.variant.startswith("adhoc.")
+    assert config.paired_with == PRESETS["micro"].config("micro_gsm", "adaswitch", 0).id
     assert PRESETS["micro"].config("micro_gsm", "adaswitch", 0, floor=0.25).rule.floor == 0.25
 
 
@@ -249,46 +363,136 @@ def test_the_loss_and_the_divergence_of_the_switch_are_set_apart():
     method = config.resolve_method()
     assert (method.loss, method.policy.divergence) == ("reverse_kl", "total_variation")
     assert PRESETS["micro"].config("micro_gsm", "switch", 0).resolve_method().policy.divergence == "jensen_shannon"
+    ours, onpolicy = (
+        next(run for run in PRESETS["micro"].study("divergences") if run.method == name and run.variant.endswith("reverse_kl"))
+        for name in ("adaswitch", "onpolicy")
+    )
+    assert dict(ours.settings) == {"loss": "reverse_kl", "divergence": "reverse_kl"} and ours.rule.floor == 4.0
+    assert dict(onpolicy.settings) == {"loss": "reverse_kl"} and onpolicy.rule.floor == 1.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": -1}, "a seed is a whole number from 0 to 9,999, got -1"),
+        ({"seed": 10_000}, "from 0 to 9,999"),
+        ({"steps": 0}, "steps must be 1 or more, got 0"),
+        ({"batch_size": -1}, "batch_size must be 1 or more"),
+        ({"micro_batch": 3}, "does not divide into micro-batches of 3"),
+        ({"method": "adaswich"}, "unknown method 'adaswich'"),
+    ],
+)
+def test_a_config_that_cannot_be_run_is_not_made(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(SMOKE.config("micro_gsm", "kd", 0), **changes)
 
 
 @pytest.mark.parametrize(
     ("command", "message"),
     [
         ("status --preset smoke --method adaswich", "unknown method 'adaswich': use one of sft"),
-        ("status --preset smoke --task gsm", "unknown task 'gsm': use one of micro_gsm, micro_dialog, micro_gsm_plus"),
-        ("run --preset smoke --seed x", "seeds are whole numbers or all, got x"),
-        ("teachers --task gsm", "no teacher for 'gsm'"),
-        ("status --preset smollm2 --study seeds --method adaswich", "unknown method 'adaswich'"),
-        ("status --preset smollm2 --study seeds --method skd", "smollm2 has no such runs in seeds"),
+        ("status --preset smoke --method all adaswich", "unknown method 'adaswich'"),
+        ("status --preset smoke --task gsm", "unknown task 'gsm': use one of micro_"),
+        ("run --preset smoke --task all nope", "unknown task 'nope'"),
+        ("run --preset smoke --seed x", "--seed: a seed is a whole number from 0 to 9,999, or all; got x"),
+        ("run --preset smoke --seed -1", "got -1"),
+        ("run --preset smoke --seed all 10000", "got 10000"),
+        ("run --preset smoke --jobs 0", "--jobs: runs at a time are a whole number from 1 on, got 0"),
+        ("run --preset smoke --jobs 1.5", "--jobs: runs at a time are a whole number from 1 on, got 1.5"),
+        ("run --preset smoke --job", "expected one argument"),
+        ("run --preset fast", "unknown preset 'fast': use one of smoke, quick, micro"),
+        ("collect --preset fast", "unknown preset 'fast'"),
+        ("status --preset micro --study floor", "unknown study 'floor': micro has divergences"),
+        ("status --preset smoke --study floors nope", "unknown study 'nope'"),
+        ("walk", "invalid choice: 'walk'"),
+        ("", "required: command"),
+        ("teachers --task gsm", "no teacher for 'gsm': use one of micro_gsm"),
+        ("tune --task all gsm8k", "unknown task 'gsm8k': use one of micro_"),
+        ("status --preset smollm2 --study rates --method adaswich", "unknown method 'adaswich'"),
+        ("status --preset smollm2 --study rates --method skd", "smollm2 has no such runs in rates"),
     ],
 )
 def test_commands_say_what_is_wrong_in_one_line(command, message, capsys, results):
     assert main(command.split()) == 2
     error = capsys.readouterr().err
-    assert message in error and "Traceback" not in error
+    assert message in error and error.count("\n") == 1 and error.startswith("error: ")
 
 
-def test_status_counts(results, capsys):
+def test_a_damaged_file_of_results_is_named_by_the_command(results, capsys):
+    for run_ in ("a-aaaaaaaa", "b-aaaaaaaa"):
+        records.add_run(results, run_, {"variant": "", "task": "x"}, {"metrics": pd.DataFrame({"step": [1]})})
+    records.collect(results)
+    file = results / "runs.csv"
+    file.write_bytes(file.read_bytes()[:-9])
+    assert main("status --preset smoke".split()) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and str(file) in error and "restore" in error
+
+
+def test_both_are_reported_where_runs_and_reference_scores_fail(results, capsys, monkeypatch):
+    def fail(text, kind):
+        def failing(*row):
+            raise kind(text)
+
+        return failing
+
+    monkeypatch.setattr("adaswitch_lib.experiments.runs.run_all", fail("run a failed: it did", RuntimeError))
+    monkeypatch.setattr(reference_scores, "score_references", fail("no such file", OSError))
+    assert main("run --preset smoke".split()) == 2
+    assert capsys.readouterr().err == "error: run a failed: it did\nreference scores: no such file\n"
+
+
+def test_the_version(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"{__version__}\n"
+
+
+def test_status_counts_and_collect_collects(results, capsys):
     assert main("status --preset smoke --task micro_gsm --method sft kd --seed 0 1".split()) == 0
     assert "0 of 4 runs of smoke are done." in capsys.readouterr().out
+    run = SMOKE.config("micro_gsm", "sft", 0)
+    records.add_run(results, run.id, run.columns(), {"metrics": pd.DataFrame({"step": [1]})})
+    assert main("collect --preset smoke".split()) == 0 and "1 runs were collected" in capsys.readouterr().out
+    assert main("status --preset smoke --task micro_gsm --method sft kd --seed 0 1".split()) == 0
+    assert "1 of 4 runs of smoke are done." in capsys.readouterr().out
+
+
+def test_reference_scores_are_written_by_one_process_at_a_time(results, monkeypatch):
+    config, write = SMOKE.config("micro_dialog", "onpolicy", 0), reference_scores.write_table
+    written = []
+
+    def alone(table, file, **settings):
+        with locked(results / "work" / "reference_scores", wait=False) as free:
+            assert not free
+        written.append(file.name)
+        return write(table, file, **settings)
+
+    monkeypatch.setattr(reference_scores, "write_table", alone)
+    run(config)
+    reference_scores.score_references([config])
+    assert written == ["reference_scores.parquet"] * 2 + ["chance.csv"]
+    reference_scores.score_references([config])
+    assert len(written) == 3  # nothing is evaluated twice
+    scores = records.reference_scores(results).set_index("method")
+    assert set(scores.index) == {"teacher", "initial"} and set(scores.loc["teacher"].seed) == {-1}
 
 
 def test_what_is_missing_says_how_to_make_it(results):
-    with pytest.raises(FileNotFoundError, match="run --preset smoke"):
-        records.read_table(results, "metrics")
     with pytest.raises(FileNotFoundError, match="teachers --task nothing"):
         load_teacher("nothing")
     with pytest.raises(ValueError, match="unknown preset 'fast': use one of smoke, quick, micro"):
         preset("fast")
+    assert len(SEEDS) == 10_000
 
 
 def test_all_seeds_of_a_study_are_those_of_the_study(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("ADASWITCH_HOME", str(tmp_path))
-    assert main(["status", "--preset", "smollm2", "--study", "seeds"]) == 0
+    assert main(["status", "--preset", "micro", "--study", "floors", "--seed", "all"]) == 0
     told = capsys.readouterr().out
-    assert all(f"{method}-s{seed}" in told for method in ("onpolicy", "adaswitch") for seed in (1, 2)) and "0 of 4 runs" in told
-    assert main(["status", "--preset", "smollm2", "--study", "seeds", "--seed", "2", "--method", "onpolicy"]) == 0
-    assert "0 of 1 runs" in capsys.readouterr().out
+    assert all(f"floors.0.0-s{seed}" in told for seed in range(5)) and "0 of 20 runs" in told
+    assert main(["status", "--preset", "micro", "--study", "floors", "--seed", "2"]) == 0
+    assert "0 of 4 runs" in capsys.readouterr().out
 
 
 def test_a_run_leaves_no_model_behind(results):
@@ -302,7 +506,7 @@ def test_memory_is_given_back_after_the_steps_of_large_models():
         def __init__(self, size):
             self.num_parameters = lambda: size
 
-    callback, called = experiments._GivesBack(), []
+    callback, called = training._GivesBack(), []
     callback.trim = called.append
     for size in (1_000_000, 100_000_000):
         callback.on_step_end(None, None, None, Model(size))

@@ -1,15 +1,17 @@
 """The micro world's tasks, worked by hand and as properties."""
 
+import hashlib
+import json
 import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adaswitch_lib.experiments.tasks import TASKS, TEACHER_ROWS, micro_dialog, micro_gsm, micro_tokenizer
+from adaswitch_lib.experiments.tasks import TASKS, micro_dialog, micro_gsm, micro_tokenizer
 
 TOKENIZER = micro_tokenizer()
-MICRO = [name for name in TASKS if name.startswith("micro_")]
+MICRO = [name for name, task in TASKS.items() if task.is_micro]
 
 
 def test_a_problem_by_hand():
@@ -37,8 +39,8 @@ def test_a_reversed_problem_is_undone_from_its_end():
     ("text", "number"),
     [("so ann has 1 5 apples .", "15"), ("1 2 + 7 = 1 9 . the answer is 3", "3"), ("no number", None), ("", None)],
 )
-def test_the_final_number(text, number):
-    assert micro_gsm.final_number(text) == number
+def test_the_last_number(text, number):
+    assert micro_gsm.last_number(text) == number
 
 
 def test_scores_of_a_problem():
@@ -88,7 +90,7 @@ def test_splits_share_no_prompt(name):
 
 
 def test_the_teacher_learns_from_no_problem_of_the_test_split():
-    taught = set(TEACHER_ROWS["micro_gsm"]("train", 5000, 0)["prompt"])
+    taught = set(TASKS["micro_gsm"].teacher_rows("train", 5000, 0)["prompt"])
     assert not taught & set(TASKS["micro_gsm_plus"].load("test", 1000, 0)["prompt"])
     assert not taught & set(TASKS["micro_gsm"].load("test", 1000, 0)["prompt"])
 
@@ -109,10 +111,32 @@ def test_counts_stay_positive_and_numbers_read_as_digits(seed, perturbation):
     problem = next(micro_gsm.problems("train", seed, perturbation))
     assert min(problem.counts) >= 1 and max(problem.counts) <= (299 if perturbation == "numbers" else 99)
     row = micro_gsm.row(problem, random.Random(seed), perturbation)
-    assert micro_gsm.final_number(row["completion"]) == row["answer"]
+    assert micro_gsm.last_number(row["completion"]) == row["answer"]
 
 
 def test_one_completion_a_row():
     rows = TASKS["micro_gsm"].load("test", 3, 0)
     with pytest.raises(ValueError, match="2 completions for 3 rows"):
         TASKS["micro_gsm"].scores(["a", "b"], rows)
+
+
+def digest(rows):
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize(
+    ("name", "digests"),
+    [
+        ("micro_gsm", ("1ea9a8b3f843c655", "a89604d8846109bf", "1dba492f185f2cf6")),
+        ("micro_gsm_plus", ("b89435b148ada391", "566275b1db3aa91b", "0aa79f2f3e30e316")),
+        ("micro_dialog", ("afe657dfc97e4f92", "ba6caaa819df21c0", "c51c4b369c4e3a93")),
+    ],
+)
+def test_rows_are_those_of_the_kept_results(name, digests):
+    splits = ("train", "validation", "test")
+    assert tuple(digest(TASKS[name].load(split, 300, 0).to_list()) for split in splits) == digests
+
+
+def test_teachers_learned_from_the_rows_and_the_vocabulary_that_are_here():
+    assert digest(TASKS["micro_gsm"].teacher_rows("train", 2000, 0).to_list()) == "bb38ad9dbc5f9bf5"
+    assert digest(dict(sorted(TOKENIZER.get_vocab().items()))) == "6de767a369b08a17"

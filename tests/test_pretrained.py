@@ -1,7 +1,6 @@
 """Runs on models and data that exist: the presets `paper` and `smollm2`, on tiny models of the same architectures."""
 
 import json
-from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -11,8 +10,8 @@ from adaswitch_lib import load_pair
 from adaswitch_lib.experiments import PRESETS, run
 from adaswitch_lib.experiments.config import Pretrained, SFTConfig
 from adaswitch_lib.experiments.paths import results_dir
-from adaswitch_lib.experiments.presets import TEACHERS
-from adaswitch_lib.experiments.records import digest, read_table, reference_scores
+from adaswitch_lib.experiments.recipes import TEACHERS
+from adaswitch_lib.experiments.records import read_table, reference_scores
 from adaswitch_lib.experiments.reference_scores import score_references
 from adaswitch_lib.experiments.tasks import TASKS, limited
 from adaswitch_lib.experiments.teachers import load_teacher, train_teacher
@@ -23,24 +22,31 @@ from adaswitch_lib.models import with_weights_in
 def test_the_papers_preset_runs_on_pairs_of_unequal_vocabularies(real_data, architecture, task):
     teacher, student = saved(real_data, architecture, more=(16, 8))
     start = SFTConfig(Pretrained(student), num_rows=0, steps=0)
-    config = PRESETS["paper"].config(task, "adaswitch", 0, teacher=teacher, start=start, variant="", **SMALL)
+    config = PRESETS["paper"].config(task, "adaswitch", 0, teacher=teacher, initial_student=start, variant="", **SMALL)
     assert run(config)
     results = results_dir("paper")
     score_references([config])
     (told,) = read_table(results, "runs").to_dict("records")
-    assert told["teacher"] == teacher and told["start.size.source"] == student and not told["collapsed"]
+    assert told["teacher"] == teacher and told["initial.size.source"] == student and not told["collapsed"]
     assert set(read_table(results, "items").task) == ({"gsm8k", "gsm_plus"} if task == "gsm8k" else {"dialogsum"})
     switches = read_table(results, "switches")
     assert len(switches) == 2 and switches.loss.gt(0).all() and switches.length.le(16).all()
-    assert set(reference_scores(results).method) == {"teacher", "start"}
+    assert set(reference_scores(results).method) == {"teacher", "initial"}
 
 
 def test_the_papers_preset_names_the_papers_pairs():
     grid = PRESETS["paper"].config("gsm_plus", "adaswitch", 0)
-    assert (grid.task, grid.teacher, grid.start.size.source) == ("gsm8k", "Qwen/Qwen2.5-3B-Instruct", "Qwen/Qwen2.5-0.5B-Instruct")
+    assert (grid.task, grid.teacher, grid.initial_student.size.source) == (
+        "gsm8k",
+        "Qwen/Qwen2.5-3B-Instruct",
+        "Qwen/Qwen2.5-0.5B-Instruct",
+    )
     llama = PRESETS["paper"].study("llama")[0]
-    assert (llama.teacher, llama.start.size.source) == ("meta-llama/Llama-3.2-3B-Instruct", "meta-llama/Llama-3.2-1B-Instruct")
-    with pytest.raises(ValueError, match="unknown task 'micro_gsm': use one of gsm8k, dialogsum, gsm_plus"):
+    assert (llama.teacher, llama.initial_student.size.source) == (
+        "meta-llama/Llama-3.2-3B-Instruct",
+        "meta-llama/Llama-3.2-1B-Instruct",
+    )
+    with pytest.raises(ValueError, match="unknown task .micro_gsm.: use one of dialogsum"):
         PRESETS["paper"].config("micro_gsm", "adaswitch", 0)
 
 
@@ -48,7 +54,12 @@ def test_a_teacher_is_an_adapter_that_does_not_name_this_machine(real_data, monk
     teacher, _ = saved(real_data)
     monkeypatch.setitem(TEACHERS, "dialogsum", SFTConfig(Pretrained(teacher, lora_rank=2), 8, steps=2, batch_size=2))
     folder = train_teacher("dialogsum")
-    assert {file.name for file in folder.iterdir()} == {"adapter_config.json", "adapter_model.safetensors", "README.md"}
+    assert {file.name for file in folder.iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "README.md",
+        "sha256.json",
+    }
     adapter = json.loads((folder / "adapter_config.json").read_text())
     assert adapter["base_model_name_or_path"] == teacher  # its source, as the config names it
     assert "CC BY-NC-SA" in (folder / "README.md").read_text()
@@ -57,17 +68,17 @@ def test_a_teacher_is_an_adapter_that_does_not_name_this_machine(real_data, monk
     ids = torch.arange(4, 12)[None]
     assert not torch.equal(model(ids).logits, plain(ids).logits)  # it has learned
     start = SFTConfig(Pretrained(teacher, layers=(0, 3)), num_rows=4, steps=1, batch_size=2)
-    config = PRESETS["smollm2"].config("dialogsum", "kd", 0, start=start, variant="", **SMALL)
+    config = PRESETS["smollm2"].config("dialogsum", "kd", 0, initial_student=start, variant="", **SMALL)
     assert config.teacher and run(config)
     (told,) = read_table(results_dir("smollm2"), "runs").to_dict("records")
-    assert told["start.size.layers"] == "(0, 3)"
+    assert told["initial.size.layers"] == "(0, 3)"
 
 
 def test_what_a_run_cannot_do_is_said_before_it_begins(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="does not divide into micro-batches of 3"):
         PRESETS["smollm2"].config("dialogsum", "kd", 0, micro_batch=3)
     with pytest.raises(ValueError, match="lora_rank is for teachers"):
-        PRESETS["smollm2"].config("dialogsum", "kd", 0, start=SFTConfig(Pretrained("smollm2", lora_rank=2), 8, steps=2))
+        PRESETS["smollm2"].config("dialogsum", "kd", 0, initial_student=SFTConfig(Pretrained("smollm2", lora_rank=2), 8, steps=2))
     with pytest.raises(ValueError, match="'gpt2' is not the teacher of micro_gsm"):
         load_teacher("micro_gsm", "gpt2")
     monkeypatch.setenv("ADASWITCH_HOME", str(tmp_path))
@@ -89,12 +100,3 @@ def test_rows_that_are_too_long_are_left_out_but_for_test(real_data, pair):
     assert len(task.load("test", 100, 0)) == 1 and task.max_new_tokens == 16
     assert len(limited(task, pair.tokenizer, max_new_tokens=3).load("train", 100, 0)) == 0  # three words, and EOS
     assert limited(task, pair.tokenizer) is task
-
-
-def test_settings_that_came_later_do_not_change_the_ids_of_runs_without_them():
-    config = PRESETS["micro"].config("micro_gsm", "kd", 0)
-    first = {
-        name: value for name, value in asdict(config).items() if name not in ("max_prompt_tokens", "max_new_tokens", "micro_batch")
-    }
-    assert config.id.endswith(digest(first))
-    assert replace(config, micro_batch=8).id != config.id

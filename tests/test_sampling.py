@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.stats import chisquare
+from scipy.stats import chisquare, kstest
 
 from adaswitch_lib.generation.sampling import row_uniforms, sample
 
@@ -81,6 +81,26 @@ def test_a_row_of_uniforms_depends_on_its_seed_alone():
     assert together.shape == (3, 3, 2) and together.dtype == torch.float64
     assert torch.equal(together[1:2], row_uniforms([7], 3))
     assert torch.equal(together[0], together[2]) and not torch.equal(together[0], together[1])
+
+
+def test_seeds_of_64_bits_count_whole():
+    # what a training loop may use: the step above, the row below
+    seeds = [step * 2**32 + row for step in range(40) for row in range(40)]
+    first = row_uniforms(seeds, 1)[:, 0, 0]
+    assert len(set(first.tolist())) == len(seeds)
+    assert kstest(first.numpy(), "uniform").pvalue > 1e-3
+    by_step = (first.view(40, 40) > 0.5).long()
+    for one, other in ((by_step[:-1], by_step[1:]), (by_step[:, :-1], by_step[:, 1:])):  # neighbours draw independently
+        cells = (2 * one + other).flatten().bincount(minlength=4)
+        assert chisquare(cells.numpy()).pvalue > 1e-3
+    ends = row_uniforms([-1, 2**64 - 1, -(2**63), 2**63, 2**63 - 1, 0, 2**32 - 1], 3)
+    assert torch.equal(ends[0], ends[1]) and torch.equal(ends[2], ends[3]) and len(set(ends[:, 0, 0].tolist())) == 5
+
+
+def test_seeds_of_32_bits_draw_what_they_drew_before():
+    """Kept results were made with such seeds."""
+    generator = torch.Generator().manual_seed(123)
+    assert torch.equal(row_uniforms([123], 5)[0], torch.rand(5, 2, generator=generator, dtype=torch.float64))
 
 
 def test_first_uniforms_do_not_depend_on_the_number_of_positions():

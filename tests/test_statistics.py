@@ -2,12 +2,14 @@
 
 import math
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from adaswitch_lib.report.statistics import holm, over_seeds, paired
+from adaswitch_lib.report.statistics import holm, over_seeds, paired, pooled, unpaired
 
 
 def test_an_interval_by_hand():
@@ -34,6 +36,41 @@ def test_one_seed_has_no_interval_and_agreement_has_none_either():
     for value in (0.002, 0.0):  # and so are three
         found = over_seeds([value] * 3)
         assert found.mean == value and math.isnan(found.low) and math.isnan(found.p)
+
+
+def test_an_unusual_student_moves_the_mean_more_than_the_median_of_pairwise_means():
+    found = over_seeds([0.1, 0.2, 0.3, 9.0])
+    pairs = [0.1, 0.15, 0.2, 4.55, 0.2, 0.25, 4.6, 0.3, 4.65, 9.0]
+    assert found.hodges_lehmann == pytest.approx(np.median(pairs)) and found.mean == pytest.approx(2.4)
+    assert over_seeds([0.3]).hodges_lehmann == 0.3
+
+
+def test_equivalence_is_two_one_sided_tests():
+    values = [0.01, -0.02, 0.015, 0.0, 0.01]
+    below = stats.ttest_1samp(values, 0.05, alternative="less").pvalue
+    above = stats.ttest_1samp(values, -0.05, alternative="greater").pvalue
+    assert over_seeds(values).outside(0.05) == pytest.approx(max(below, above))
+    assert over_seeds(values).outside(0.05) < 0.05 < over_seeds(values).outside(0.01)
+    assert over_seeds([-0.01, 0.0, 0.01]).outside(0.1) < 0.05  # a mean of 0
+    assert math.isnan(over_seeds([0.01]).outside(0.05))
+
+
+def test_seeds_that_share_nothing_are_not_paired():
+    ours, theirs = [0.5, 0.7, 0.6, 0.9], [0.1, 0.8, 0.2]
+    found, expected = unpaired(ours, theirs), stats.ttest_ind(ours, theirs, equal_var=False)
+    assert found.p == pytest.approx(expected.pvalue) and found.n == 3
+    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    assert found.outside(1.0) < 0.05 < found.outside(0.5)
+    assert math.isnan(unpaired([0.5], theirs).p)
+
+
+def test_settings_times_seeds_by_hand():
+    """Two settings that differ by 2, seeds by 10, and residuals of ±1."""
+    found = pooled(pd.DataFrame([[11.0, 19.0, 31.0, 39.0], [11.0, 23.0, 31.0, 43.0]]))
+    assert found.spread == pytest.approx((8 / 3) ** 0.5)  # eight squares, three degrees of freedom
+    assert found.detectable == pytest.approx(stats.t.ppf(0.975, 3) * found.spread * (2 / 4) ** 0.5)
+    within = stats.ttest_rel([11.0, 19.0, 31.0, 39.0], [11.0, 23.0, 31.0, 43.0]).pvalue  # of two settings the same question
+    assert found.p == pytest.approx(within)
 
 
 def test_holm_by_hand():

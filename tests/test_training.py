@@ -12,7 +12,8 @@ import torch
 from adaswitch_lib import METHODS, Rollout, RolloutTrainer, Source, SwitchRule
 from adaswitch_lib.data import RowCollator, encode_rows
 from adaswitch_lib.experiments.config import ModelSize
-from adaswitch_lib.experiments.pretraining import arguments, last_checkpoint, new_model, train_or_resume
+from adaswitch_lib.experiments.pretraining import new_model
+from adaswitch_lib.experiments.resuming import arguments, train_or_resume
 from adaswitch_lib.experiments.tasks import TASKS, micro_tokenizer
 from adaswitch_lib.methods import method
 from adaswitch_lib.trainer import row_seed
@@ -105,7 +106,7 @@ def test_the_same_seed_writes_the_same_rows_and_another_one_others(tmp_path):
 def test_a_run_that_ended_before_it_was_recorded_takes_no_further_step(tmp_path):
     saving = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}
     whole = trainer(tmp_path, **saving)
-    whole.train()
+    train_or_resume(whole, tmp_path)
     again = trainer(tmp_path, **saving)
     model = train_or_resume(again, tmp_path)
     assert not again.written and losses(again) == losses(whole)
@@ -199,7 +200,7 @@ def test_a_share_of_the_rows_is_data_row_by_row(tmp_path):
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path):
     saving = {"save_strategy": "steps", "save_steps": 2, "max_steps": 5}
     whole = trainer(tmp_path / "whole", **saving)
-    whole.train()
+    train_or_resume(whole, tmp_path / "whole")
     stopped = trainer(tmp_path / "stopped", **saving)
     training_step = stopped.training_step
 
@@ -210,33 +211,27 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path):
 
     stopped.training_step = fail_at_4
     with pytest.raises(KeyboardInterrupt):
-        stopped.train()
+        train_or_resume(stopped, tmp_path / "stopped")
     resumed = trainer(tmp_path / "stopped", **saving)
     train_or_resume(resumed, tmp_path / "stopped")
     assert losses(resumed) == losses(whole)
     assert torch.equal(resumed.written[-1].completion_ids, whole.written[-1].completion_ids)
 
 
-def test_half_a_checkpoint_is_not_resumed_from(tmp_path):
-    (tmp_path / "checkpoint-10").mkdir()
-    (tmp_path / "checkpoint-10" / "trainer_state.json").write_text("{}")
-    (tmp_path / "checkpoint-20").mkdir()
-    (tmp_path / "checkpoint-30").mkdir()
-    (tmp_path / "checkpoint-30" / "trainer_state.json").write_text('{"best')
-    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
-    assert not (tmp_path / "checkpoint-20").exists() and not (tmp_path / "checkpoint-30").exists()
-
-
 TWO_PROCESSES = """
 import json, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_training import losses, trainer
-made = trainer(Path(sys.argv[1]), sys.argv[2], per_device_train_batch_size=int(sys.argv[3]))
-made.train()
-if made.is_world_process_zero():
+from test_training import ROWS, losses, trainer
+folder, size, parts = Path(sys.argv[1]), *map(int, sys.argv[2:])
+results = []
+for rows in (ROWS, ROWS.select([0] * 32), ROWS.to_iterable_dataset()):
+    made = trainer(folder, rows=rows, per_device_train_batch_size=size, gradient_accumulation_steps=parts)
+    made.train()
     weights = [float(weight.double().sum()) for weight in made.accelerator.unwrap_model(made.model).parameters()]
-    Path(sys.argv[1], "out.json").write_text(json.dumps([losses(made), weights, made.state.log_history[0]]))
+    results.append([losses(made), weights, made.state.log_history[0]])
+if made.is_world_process_zero():
+    (folder / "out.json").write_text(json.dumps(results))
 made.accelerator.wait_for_everyone()
 made.accelerator.end_training()  # or a process that ends first makes the other abort
 """
@@ -245,36 +240,21 @@ made.accelerator.end_training()  # or a process that ends first makes the other 
 def test_two_processes_make_the_same_steps_as_one(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(TWO_PROCESSES.format(tests=str(Path(__file__).parent)))
+    # --multi_gpu is what makes it start several processes; with the trainer's use_cpu they run on the CPU
+    options = "--num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0"
     results = []
-    for processes in (1, 2):
-        folder = tmp_path / str(processes)
+    for processes, size, parts in (("1", "16", "1"), ("2 --multi_gpu", "4", "2")):
+        folder = tmp_path / size
         folder.mkdir()
-        # --multi_gpu is what makes it start several processes; with the trainer's use_cpu they run on the CPU
-        launch = [
-            sys.executable,
-            "-m",
-            "accelerate.commands.launch",
-            *(["--multi_gpu"] if processes > 1 else []),
-            "--num_processes",
-        ]
-        launch += [
-            str(processes),
-            "--num_machines",
-            "1",
-            "--mixed_precision",
-            "no",
-            "--dynamo_backend",
-            "no",
-            "--main_process_port",
-            "0",
-        ]
-        run = subprocess.run([*launch, str(script), str(folder), "adaswitch", str(16 // processes)], capture_output=True, text=True)
+        launch = f"-m accelerate.commands.launch {options} --num_processes {processes}".split()
+        run = subprocess.run([sys.executable, *launch, str(script), str(folder), size, parts], capture_output=True, text=True)
         assert run.returncode == 0, run.stderr[-2000:]
         results.append(json.loads((folder / "out.json").read_text()))
-    assert results[0][0] == pytest.approx(results[1][0], rel=1e-5)
-    assert results[0][1] == pytest.approx(results[1][1], abs=1e-4)
-    for name in ("switch_rate", "switch_position", "switch_divergence", "teacher_share", "length", "entropy"):
-        assert results[0][2][name] == pytest.approx(results[1][2][name], abs=1e-5)
+    for one, two in zip(*results, strict=True):
+        assert one[0] == pytest.approx(two[0], rel=1e-5)
+        assert one[1] == pytest.approx(two[1], abs=1e-4)
+        for name in ("switch_rate", "switch_position", "switch_divergence", "teacher_share", "length", "entropy"):
+            assert one[2][name] == pytest.approx(two[2][name], abs=1e-5)
 
 
 def test_lora_students_learn(tmp_path):

@@ -1,24 +1,17 @@
-"""The frozen config of each run, and presets, which say what runs there are."""
+"""The frozen config of each run: all that decides its numbers, and a name made of it."""
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import Any
 
-from adaswitch_lib.experiments.paths import home
-from adaswitch_lib.experiments.records import digest
-from adaswitch_lib.methods import METHODS, Method, method
+from adaswitch_lib.experiments.table_files import digest
+from adaswitch_lib.methods import Method, method
 from adaswitch_lib.switching import SwitchRule
 
-TRAINED_TASKS = ("micro_gsm", "micro_dialog")
-"""Micro tasks that a student learns."""
-
-TRAINED_AS = {"micro_gsm_plus": "micro_gsm", "gsm_plus": "gsm8k"}
-"""Tasks that are examinations of another one's students."""
+SEEDS = range(10_000)
+"""Seeds that a run may have: a run's rows are drawn by its seed, and those of other purposes by seeds from 10,000 on."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +48,9 @@ class SFTConfig:
         size: the model that is trained: a new one of this size, or one that exists.
         num_rows: rows of the training split; each is seen `steps * batch_size / num_rows` times.
         steps, batch_size: optimiser steps, and rows in each.
-        learning_rate: highest; rises over the first 5 % of the steps, then falls to 0 along a cosine.
+        learning_rate: highest; rises over the share `warmup` of the steps, then falls along a cosine to the share `min_rate` of it.
+        micro_batch: rows for which a loss is made at once, of a batch that does not fit into memory; None: all.
+        beta2, weight_decay: of AdamW.
     """
 
     size: ModelSize | Pretrained
@@ -63,6 +58,19 @@ class SFTConfig:
     steps: int
     batch_size: int = 64
     learning_rate: float = 2e-3
+    micro_batch: int | None = None
+    beta2: float = 0.98
+    weight_decay: float = 0.01
+    warmup: float = 0.05
+    min_rate: float = 0.0
+
+    def __post_init__(self):
+        _check_batch(self.batch_size, self.micro_batch)
+
+    @property
+    def bf16(self) -> bool:
+        """Whether passes are made in bfloat16."""
+        return isinstance(self.size, Pretrained) and self.size.bf16
 
 
 @dataclass(frozen=True)
@@ -70,25 +78,25 @@ class RunConfig:
     """All that decides the numbers of one run, but for versions and machine.
 
     Attributes:
-        preset, task, method, seed: as on the command line. The seed gives the student's start, the prompts, their
+        preset, task, method, seed: as on the command line. The seed gives the initial student, the prompts, their
             order and the rows' seeds: the same for all methods.
         teacher: the start of the SHA-256 of its weights, where this project trained it; else its hub id or folder.
-        start: how the student is trained before distillation; with 0 steps it is taken as it is.
+        initial_student: how the student is trained before distillation; with 0 steps it is taken as it is.
         num_prompts: rows of the training split that it is distilled on.
-        steps, batch_size, learning_rate: as in `SFTConfig`; the rate falls to a tenth.
-        eval_every: steps between examinations.
+        steps, batch_size, micro_batch, learning_rate, beta2, weight_decay, warmup, min_rate: as in `SFTConfig`.
+        eval_every: steps between evaluations.
         validation_rows, test_rows: how many rows each split has; without test rows the test is left out.
-        traced_rows: validation prompts for which every examination keeps a rollout, token by token.
-        rule, top_k, initial, decay, fraction, divergence: of the policies that have such a setting. `divergence` is
-            the one that the switch looks at.
-        loss: the divergence to learn by; None: the method's own.
-        variant: of a run that differs from the grid's, the study and its name there; "" for those of the grid.
+        traced_rows: validation prompts for which every evaluation keeps a rollout, token by token.
+        rule: by which a policy that has a rule switches, and by which all students' own texts are judged.
+        settings: of the method, by name: its `loss`, and what its policy has besides a rule (`top_k`, `fraction`, …).
         max_prompt_tokens, max_new_tokens: rows of training and validation that are longer are left out, and answers are cut
             (see `limited`); None: no row is left out, and answers are as long as the task says.
-        micro_batch: rows for which a loss is made at once, of a batch that does not fit into memory; None: all.
+        variant: of a run that differs from the grid's, the study and its name there; "" for those of the grid.
+        paired_with: the id of the grid's run that it differs from; "" for those of the grid.
 
     Raises:
-        ValueError: for a batch that does not divide into micro-batches, and a student that would be an adapter.
+        ValueError: for an unknown method or setting, a number out of its range, a batch that does not divide into
+            micro-batches, and a student that would be an adapter.
     """
 
     preset: str
@@ -96,7 +104,7 @@ class RunConfig:
     method: str
     seed: int
     teacher: str
-    start: SFTConfig
+    initial_student: SFTConfig
     num_prompts: int
     steps: int
     batch_size: int
@@ -106,147 +114,81 @@ class RunConfig:
     test_rows: int
     traced_rows: int
     rule: SwitchRule
-    top_k: int
-    initial: float
-    decay: float
-    fraction: float
-    divergence: str = "forward_kl"
-    loss: str | None = None
-    variant: str = ""
+    settings: tuple[tuple[str, Any], ...] | Mapping[str, Any] = ()
+    micro_batch: int | None = None
+    beta2: float = 0.98
+    weight_decay: float = 0.01
+    warmup: float = 0.05
+    min_rate: float = 0.1
     max_prompt_tokens: int | None = None
     max_new_tokens: int | None = None
-    micro_batch: int | None = None
+    variant: str = ""
+    paired_with: str = ""
 
     def __post_init__(self):
-        if self.micro_batch is not None and (self.micro_batch < 1 or self.batch_size % self.micro_batch):
-            raise ValueError(f"a batch of {self.batch_size} rows does not divide into micro-batches of {self.micro_batch}.")
-        if isinstance(self.start.size, Pretrained) and self.start.size.lora_rank:
+        object.__setattr__(self, "settings", tuple(sorted(dict(self.settings).items())))
+        self.resolve_method()  # which refuses what the method does not have
+        if self.seed not in SEEDS:
+            raise ValueError(f"a seed is a whole number from 0 to {SEEDS[-1]:,}, got {self.seed}.")
+        for name in ("num_prompts", "steps", "batch_size", "eval_every", "validation_rows"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}.")
+        _check_batch(self.batch_size, self.micro_batch)
+        if isinstance(self.initial_student.size, Pretrained) and self.initial_student.size.lora_rank:
             raise ValueError("a run trains all of its student: lora_rank is for teachers. RolloutTrainer takes peft students.")
 
     @property
     def id(self) -> str:
         """A readable name, with a hash of everything that decides the numbers."""
-        told = {name: value for name, value in asdict(self).items() if name not in LATER or value is not None}
-        return "-".join(filter(None, (self.task, self.method, self.variant, f"s{self.seed}", digest(told))))
+        return "-".join(filter(None, (self.task, self.method, self.variant, f"s{self.seed}", digest(self.deciding()))))
 
     @property
     def bf16(self) -> bool:
         """Whether passes are made in bfloat16."""
-        return isinstance(self.start.size, Pretrained) and self.start.size.bf16
+        return self.initial_student.bf16
 
     def resolve_method(self) -> Method:
         """The method with this run's settings."""
-        policy = METHODS[self.method].policy
-        names = ("rule", "top_k", "initial", "decay", "fraction", *(["divergence"] if hasattr(policy, "rule") else []))
-        settings = {name: getattr(self, name) for name in names if hasattr(policy, name)}
-        if self.loss is not None and METHODS[self.method].loss != "nll":
-            settings["loss"] = self.loss
-        return method(self.method).with_settings(**settings)
+        known = method(self.method)
+        rule = {"rule": self.rule} if hasattr(known.policy, "rule") else {}
+        return known.with_settings(**rule, **dict(self.settings))
 
-    def changed(self, **settings: Any) -> RunConfig:
-        """The same run with other settings; those of its rule (multiplier, window, min_history, floor) by their own names, too."""
-        of_rule = {field.name: settings.pop(field.name) for field in fields(SwitchRule) if field.name in settings}
-        rule = replace(settings.pop("rule", self.rule), **of_rule)
-        return replace(self, rule=rule, **settings)
+    def deciding(self) -> dict[str, Any]:
+        """Everything that decides the numbers: settings that are nobody's but the method's own are in its policy."""
+        resolved = self.resolve_method()
+        told = {name: value for name, value in asdict(self).items() if name not in ("preset", "settings", "variant", "paired_with")}
+        policy = {} if resolved.policy is None else {"class": type(resolved.policy).__name__} | vars(resolved.policy)
+        policy["rule"] = "rule" in policy  # which stands beside it
+        return told | {"policy": policy, "loss": resolved.loss, "data_share": resolved.data_share}
 
+    def columns(self) -> dict[str, Any]:
+        """The settings as columns of `runs.csv`: those of parts after a dot (`rule.floor`, `policy.top_k`, `initial.steps`)."""
+        resolved = self.resolve_method()
+        first = ("preset", "task", "method", "label", "seed", "variant", "paired_with", "loss")
+        told = dict.fromkeys(first) | {field.name: getattr(self, field.name) for field in fields(self) if field.name != "settings"}
+        told |= {"label": resolved.label, "loss": resolved.loss, "paired_with": self.paired_with or self.id}
+        told |= {"initial": told.pop("initial_student")} | ({"policy": resolved.policy} if resolved.policy else {})
+        flat = {key: value for name, value in told.items() for key, value in _flat(name, value).items()}
+        return {name: value for name, value in flat.items() if not name.startswith("policy.rule.")}  # they stand as rule.*
 
-LATER = ("max_prompt_tokens", "max_new_tokens", "micro_batch")
-"""Settings that came after the first runs were made: where they are None, ids are what they were before."""
-
-
-@dataclass(frozen=True)
-class Study:
-    """Runs that differ in a few settings from those of the grid, each from the one of the same task, method and seed.
-
-    Attributes:
-        variants: name -> what differs, as in `RunConfig.changed`; a value may be a function of the grid's run.
-    """
-
-    variants: Mapping[str, Mapping[str, Any]]
-    methods: tuple[str, ...] = ("adaswitch",)
-    tasks: tuple[str, ...] = ("micro_gsm",)
-    seeds: tuple[int, ...] = (0,)
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Which runs there are, and where they differ from `base`.
-
-    Attributes:
-        base: the settings of all runs; its task, method and seed are placeholders.
-        methods, seeds: what "all" stands for.
-        studies: name -> runs beside the grid.
-        choices: settings of a task, or of a task and a method ("micro_gsm", "micro_gsm/kd"), chosen on validation.
-        looked_at: tasks for which the pair only writes, before anything is trained (see `references`).
-        teachers: task -> hub id or folder of a teacher that is used as it is; the others this project trains.
-        description: what it is for.
-    """
-
-    base: RunConfig
-    description: str
-    methods: tuple[str, ...] = tuple(METHODS)
-    seeds: tuple[int, ...] = (0,)
-    tasks: tuple[str, ...] = TRAINED_TASKS
-    studies: Mapping[str, Study] = field(default_factory=dict)
-    choices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    looked_at: tuple[str, ...] = ()
-    teachers: Mapping[str, str] = field(default_factory=dict)
-
-    def config(self, task: str, method_name: str, seed: int, **changes: Any) -> RunConfig:
-        """The run of one task, method and seed.
-
-        Raises:
-            ValueError: for an unknown task or method.
-        """
-        method(method_name)
-        task = TRAINED_AS.get(task, task)
-        if task not in self.tasks:
-            examined = [name for name, trained_as in TRAINED_AS.items() if trained_as in self.tasks]
-            raise ValueError(f"unknown task {task!r}: use one of {', '.join([*self.tasks, *examined])}.")
-        if changes and "variant" not in changes:  # or it would take the place of the grid's run
-            changes["variant"] = f"adhoc.{digest(repr(sorted(changes.items())))}"
-        chosen = {**self.choices.get(task, {}), **self.choices.get(f"{task}/{method_name}", {})}
-        named = {"task": task, "method": method_name, "seed": seed}
-        of_task = {"teacher": self.teachers.get(task) or teacher_digest(task)}
-        return self.base.changed(**chosen).changed(**(of_task | changes | named))  # a rule that is given stands as it is
-
-    def configs(self, tasks: Iterable[str], methods: Iterable[str], seeds: Iterable[int]) -> list[RunConfig]:
-        """The grid: all runs of these, seed by seed, so that the first seed is complete first; each once."""
-        tasks, methods = list(tasks), list(methods)
-        return list(dict.fromkeys(self.config(task, name, seed) for seed in seeds for name in methods for task in tasks))
-
-    def study(self, name: str) -> list[RunConfig]:
-        """The runs of one of `studies`, seed by seed.
-
-        Raises:
-            ValueError: for an unknown study.
-        """
-        if name not in self.studies:
-            raise ValueError(f"unknown study {name!r}: {self.base.preset} has {', '.join(self.studies) or 'none'}.")
-        of = self.studies[name]
-        runs = []
-        for seed, variant, method_name, task in itertools.product(of.seeds, of.variants, of.methods, of.tasks):
-            plain = self.config(task, method_name, seed)
-            settings = {key: value(plain) if callable(value) else value for key, value in of.variants[variant].items()}
-            other = plain.changed(**settings)
-            runs.append(plain if other == plain else other.changed(variant=f"{name}.{variant}"))  # no run is made twice
-        return list(dict.fromkeys(runs))
-
-    def everything(self) -> list[RunConfig]:
-        """The grid, then all studies."""
-        grid = self.configs(self.tasks, self.methods, self.seeds)
-        return list(dict.fromkeys(grid + [run for name in self.studies for run in self.study(name)]))
+    def changed(self, **changes: Any) -> RunConfig:
+        """The same run with other settings; those of its rule (multiplier, window, min_history, floor) and of its method
+        (loss, top_k, …) by their own names, too."""
+        own, of_rule = ({field.name for field in fields(kind)} for kind in (RunConfig, SwitchRule))
+        rule = replace(changes.pop("rule", self.rule), **{name: changes.pop(name) for name in of_rule & changes.keys()})
+        of_method = {name: changes.pop(name) for name in changes.keys() - own}
+        settings = dict(changes.pop("settings", self.settings)) | of_method
+        return replace(self, rule=rule, settings=settings, **changes)
 
 
-def teacher_folder(task: str) -> Path:
-    """Of a teacher that this project trains. Those of the micro tasks ship with the package. Adapters stand with the
-    results, since the licence of what they learned from does not allow every use."""
-    return Path(__file__).parent / "teachers" / task if task in TRAINED_TASKS else home() / "results/smollm2/teachers" / task
+def _flat(name: str, value: Any) -> dict[str, Any]:
+    """Fields of dataclasses, and of those within them, by names with dots."""
+    if is_dataclass(value):  # one without fields has no column
+        parts = (_flat(f"{name}.{field.name}", getattr(value, field.name)) for field in fields(value))
+        return {key: part for some in parts for key, part in some.items()}
+    return {name: str(value) if isinstance(value, tuple) else value}
 
 
-def teacher_digest(task: str) -> str:
-    """The first eight hexadecimal digits of the SHA-256 of such a teacher's weights; "" where there is none."""
-    for file in (teacher_folder(task) / name for name in ("model.safetensors", "adapter_model.safetensors")):
-        if file.is_file():
-            return hashlib.sha256(file.read_bytes()).hexdigest()[:8]
-    return ""
+def _check_batch(batch_size: int, micro_batch: int | None) -> None:
+    if micro_batch is not None and (micro_batch < 1 or batch_size % micro_batch):
+        raise ValueError(f"a batch of {batch_size} rows does not divide into micro-batches of {micro_batch}.")

@@ -1,4 +1,4 @@
-"""Examine a model on a task: greedy decoding, then the task's scorer."""
+"""Evaluate a model on a task: greedy decoding, then the task's scorer."""
 
 from __future__ import annotations
 
@@ -11,29 +11,28 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from adaswitch_lib.data import encode_prompts
 from adaswitch_lib.experiments.tasks.task import Task
 from adaswitch_lib.generation import generate
-from adaswitch_lib.models import eos_token_ids
+from adaswitch_lib.models import eos_token_ids, num_token_ids
 from adaswitch_lib.policies import OnPolicy
 
+VALUES_AT_ONCE = 2**23
+"""How large a batch may be: its tokens, with prompts, answers and padding, times the width of the model."""
 
-def answers(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    task: Task,
-    rows: Dataset,
-    *,
-    temperature: float = 0.0,
-    seed: int = 0,
-    values_at_once: int = 2**23,
-) -> list[str]:
-    """What the model answers to each row's prompt; greedy unless a temperature is given.
 
-    Args:
-        values_at_once: how large a batch may be, its tokens, with prompts, answers and padding, times the width of the model:
-            what memory allows. Rows of similar length go together.
+def evaluate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task, rows: Dataset) -> pd.DataFrame:
+    """One line a row: its scores, and the answer.
+
+    The model answers in eval mode without gradients, and is left in the mode that it came in.
     """
+    completions = answers(model, tokenizer, task, rows)
+    return task.scores(completions, rows).assign(answer=completions)
+
+
+def answers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task, rows: Dataset) -> list[str]:
+    """What the model answers to each row's prompt: greedy, without special tokens."""
     ids, mask = encode_prompts(tokenizer, rows["prompt"])
-    found = [""] * len(rows)
-    for batch in _batches(mask.sum(-1).tolist(), task.max_new_tokens, values_at_once // model.config.hidden_size):
+    tokens_at_once = VALUES_AT_ONCE // model.config.get_text_config().hidden_size
+    texts = [""] * len(rows)
+    for batch in _batches(mask.sum(-1).tolist(), task.max_new_tokens, tokens_at_once):
         width = int(mask[batch].sum(-1).max())
         rollout = generate(
             OnPolicy(),
@@ -42,16 +41,17 @@ def answers(
             ids[batch, -width:].to(model.device),
             mask[batch, -width:].to(model.device),
             max_new_tokens=task.max_new_tokens,
-            row_seeds=[seed + row for row in batch],
-            temperature=temperature,
+            row_seeds=[0] * len(batch),  # greedy: no token is drawn
+            temperature=0.0,
             eos_token_id=eos_token_ids(tokenizer, model),
             pad_token_id=tokenizer.pad_token_id,
+            vocab_size=num_token_ids(tokenizer),
             block_size=task.max_new_tokens,
             record_divergence=False,
         )
-        for row, tokens, real in zip(batch, rollout.completion_ids, rollout.completion_mask.bool(), strict=True):
-            found[row] = tokenizer.decode(tokens[real], skip_special_tokens=True)
-    return found
+        for row, tokens, is_real in zip(batch, rollout.completion_ids, rollout.completion_mask.bool(), strict=True):
+            texts[row] = tokenizer.decode(tokens[is_real], skip_special_tokens=True)
+    return texts
 
 
 def _batches(lengths: Sequence[int], new: int, tokens_at_once: int) -> Iterator[list[int]]:
@@ -64,9 +64,3 @@ def _batches(lengths: Sequence[int], new: int, tokens_at_once: int) -> Iterator[
         batch.append(row)
     if batch:
         yield batch
-
-
-def evaluate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task, rows: Dataset) -> pd.DataFrame:
-    """One line a row: its scores and the answer."""
-    completions = answers(model, tokenizer, task, rows)
-    return task.scores(completions, rows).assign(answer=completions)

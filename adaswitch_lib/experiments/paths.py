@@ -1,4 +1,4 @@
-"""Where results and figures go, whatever folder a notebook runs in."""
+"""Where results, figures and data are, whatever folder a notebook runs in."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def home() -> Path:
     ADASWITCH_HOME if it is set; else the nearest folder from here upwards that has a `notebooks/` and an
     `adaswitch_lib/`; else the working directory.
     """
-    if folder := os.environ.get("ADASWITCH_HOME"):
-        return Path(folder)
+    if folder := _folder("ADASWITCH_HOME"):
+        return folder
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "notebooks").is_dir() and (folder / "adaswitch_lib").is_dir():
@@ -29,6 +29,26 @@ def results_dir(preset: str) -> Path:
 def figures_dir(preset: str) -> Path:
     """`figures/<preset>`, made if need be."""
     return _made(home() / "figures" / preset)
+
+
+def data_dir() -> Path | None:
+    """The folder of the full data sets that ADASWITCH_DATA names; None if it is not set."""
+    return _folder("ADASWITCH_DATA")
+
+
+def _folder(variable: str) -> Path | None:
+    """The absolute path that an environment variable names, ~ expanded; None if it is not set or empty.
+
+    Raises:
+        ValueError: for the home of a user that does not exist.
+    """
+    value = os.environ.get(variable, "").strip()
+    if not value:
+        return None
+    try:
+        return Path(value).expanduser().absolute()
+    except RuntimeError:
+        raise ValueError(f"{variable} is {value!r}, and there is no such home folder: write the path out.") from None
 
 
 def _made(folder: Path) -> Path:

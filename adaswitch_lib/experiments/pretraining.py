@@ -1,31 +1,21 @@
-"""Training on data, before distillation: of teachers, and of students at their start."""
+"""Training on data, before distillation: of teachers, and of initial students."""
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    TrainerState,
-)
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from adaswitch_lib.data import encode_rows
 from adaswitch_lib.experiments.config import ModelSize, Pretrained, SFTConfig
+from adaswitch_lib.experiments.failures import in_one_line
+from adaswitch_lib.experiments.resuming import arguments, optimisation, quiet, train_or_resume
 from adaswitch_lib.methods import METHODS
 from adaswitch_lib.models import check_shared_vocabulary, load_model
-from adaswitch_lib.trainer import RolloutConfig, RolloutTrainer
+from adaswitch_lib.trainer import RolloutTrainer
 
 POSITIONS = 256
 
@@ -53,10 +43,11 @@ def untrained(size: ModelSize | Pretrained, tokenizer: PreTrainedTokenizerBase, 
 
     Raises:
         ModuleNotFoundError: where an adapter is asked for and peft is missing.
+        ValueError: for a model that cannot be loaded; the message names it.
     """
     if isinstance(size, ModelSize):
         return new_model(size, tokenizer, seed)
-    model, own = load_model(size.source, size.layers)
+    model, own = load_named(size.source, size.layers)
     check_shared_vocabulary(model, model, tokenizer, own)
     if not size.lora_rank:
         return model
@@ -68,32 +59,20 @@ def untrained(size: ModelSize | Pretrained, tokenizer: PreTrainedTokenizerBase, 
         return get_peft_model(model, adapter)
 
 
-def arguments(folder: Path, seed: int, **settings: Any) -> RolloutConfig:
-    """Trainer arguments that all our runs share: one log line a step, no bars and no trackers of the trainer's own.
+def load_named(
+    source: str, layers: Sequence[int] = (), dtype: torch.dtype = torch.float32
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """As `load_model`.
 
     Raises:
-        RuntimeError: where several GPUs can be seen: the trainer would spread a batch over them and make it larger.
+        ValueError: for a model that cannot be loaded: libraries raise many kinds of errors, and do not name it.
     """
-    if torch.cuda.device_count() > 1:
-        raise RuntimeError("a run takes one GPU: set CUDA_VISIBLE_DEVICES to the number of one.")
-    return RolloutConfig(
-        output_dir=str(folder),
-        seed=seed,
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=not torch.cuda.is_available(),
-        dataloader_pin_memory=False,
-        adam_beta2=0.98,
-        weight_decay=0.01,
-        **settings,
-    )
-
-
-def quiet(trainer: Trainer, callbacks: Sequence[TrainerCallback]) -> None:
-    """Our callbacks instead of the trainer's own printing of every step."""
-    trainer.remove_callback(PrinterCallback)
-    for callback in callbacks:
-        trainer.add_callback(callback)
+    try:
+        return load_model(source, layers, dtype)
+    except ModuleNotFoundError:  # names what is to be installed
+        raise
+    except Exception as error:
+        raise ValueError(f"the model {source} cannot be loaded: {in_one_line(error)}") from error
 
 
 def train_on_data(
@@ -111,8 +90,7 @@ def train_on_data(
         folder: for checkpoints, ten over the run; a run that was killed goes on from the last. The caller removes it.
     """
     rows = encode_rows(rows, tokenizer)
-    is_pretrained = isinstance(config.size, Pretrained)
-    parts = 2 if is_pretrained and config.batch_size % 2 == 0 else 1  # the same step; whole, the SmolLM2 teacher took 7 GB
+    every = max(1, config.steps // 10)
     trainer = RolloutTrainer(
         untrained(config.size, tokenizer, seed),
         None,
@@ -120,18 +98,11 @@ def train_on_data(
         arguments(
             folder,
             seed,
-            max_steps=config.steps,
-            per_device_train_batch_size=config.batch_size // parts,
-            gradient_accumulation_steps=parts,
-            learning_rate=config.learning_rate,
-            lr_scheduler_type="cosine",
-            warmup_steps=config.steps // 20,
-            save_steps=max(1, config.steps // 10),
-            save_total_limit=1,
+            save_steps=every,
             eval_strategy="steps" if scorer else "no",
-            eval_steps=max(1, config.steps // 10),
-            bf16=is_pretrained and config.size.bf16,
+            eval_steps=every,
             max_new_tokens=max(map(len, rows["completion_ids"])),
+            **optimisation(config),
         ),
         rows,
         tokenizer,
@@ -139,31 +110,3 @@ def train_on_data(
     )
     quiet(trainer, callbacks)
     return train_or_resume(trainer, folder)
-
-
-def train_or_resume(trainer: Trainer, folder: Path) -> PreTrainedModel:
-    """Train, from the last whole checkpoint if there is one, and return the model in eval mode."""
-    checkpoint = last_checkpoint(folder)
-    if checkpoint is not None and _step(checkpoint) >= trainer.args.max_steps:
-        # the trainer would take one step more before it looks at the count
-        trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        trainer._load_from_checkpoint(str(checkpoint))  # knows whole models and adapters
-        return trainer.model.eval()
-    trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
-    return trainer.model.eval()
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written whole; halves are removed."""
-    whole = None
-    for checkpoint in sorted(folder.glob("checkpoint-*"), key=_step):
-        try:
-            json.loads((checkpoint / "trainer_state.json").read_text())  # the trainer writes it last
-            whole = checkpoint
-        except (OSError, json.JSONDecodeError):
-            shutil.rmtree(checkpoint)
-    return whole
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.split("-")[1])

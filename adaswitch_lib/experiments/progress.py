@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import sys
 from typing import Any
 
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
-from transformers.utils import logging as transformers_logging
 
-logger = logging.getLogger("adaswitch_lib")
-
-
-def watched() -> bool:
-    """Whether someone looks at bars: a terminal or a notebook, and TQDM_DISABLE is not set."""
-    return not os.environ.get("TQDM_DISABLE") and (sys.stderr.isatty() or "ipykernel" in sys.modules)
-
-
-def log_lines(level: int = logging.INFO) -> None:
-    """Our log to stderr, a line a message, and no bars and chatter of the libraries below."""
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=level, stream=sys.stderr)
-    for chatty in ("httpx", "datasets", "filelock"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+from adaswitch_lib.experiments.logs import logger, watched
 
 
 class StepBar(TrainerCallback):
-    """Counts the steps of one run; silent when headless, but for a line in the log at every examination and at the end."""
+    """Counts the steps of one run; silent when headless, but for a line in the log at every evaluation and at the end."""
 
     def __init__(self, name: str, steps: int):
         self.name = name

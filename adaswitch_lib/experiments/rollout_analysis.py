@@ -43,7 +43,7 @@ def look_at_texts(
         `written_<metric>`: the task's score of the text that is learned from.
         `kl_own`, `kl_data`: mean KL(teacher ‖ student) on the student's own text and on the data, nats a token; their
         difference is what the student has not seen in training, exposure bias.
-        Where the task knows mistakes also what `caught` gives.
+        Where the task knows mistakes, and `rule` is not meant for another divergence, also what `caught` gives.
     """
     vocab_size = num_token_ids(tokenizer)
     data = RowCollator(tokenizer.pad_token_id, vocab_size)(list(encode_rows(rows, tokenizer))).to(student.device)
@@ -68,7 +68,8 @@ def look_at_texts(
         "kl_own": float(own.divergence[own.completion_mask.bool()].mean()),
         "kl_data": float(on_data / data.completion_mask.sum()),
     }
-    if task.first_mistake:
+    same_divergence = not hasattr(policy, "rule") or policy.divergence == OnPolicy.divergence
+    if task.first_mistake and same_divergence:
         switch = first_switch(own.divergence, own.completion_mask, rule)
         mistake = first_mistakes(task.first_mistake, _texts(own, tokenizer), rows)
         found |= caught(switch, mistake.to(switch.device))
@@ -113,17 +114,17 @@ def caught(switch: Tensor, mistake: Tensor) -> dict[str, float]:
 
 
 def by_chance(switch: Tensor, mistake: Tensor, length: Tensor) -> dict[str, float]:
-    """`caught`, were the positions of the switches dealt to the other rows: the mean over all ways to pass them round.
+    """`caught` by permuted switch positions: the mean over all ways to pass them round from row to row.
 
     Args:
         switch, mistake: positions, -1 for none.
         length: tokens of each row; a switch that falls behind them is none.
     """
-    dealt = [switch.roll(places) for places in range(1, len(switch))]
-    return pd.DataFrame([caught(torch.where(other < length, other, -1), mistake) for other in dealt]).mean().to_dict()
+    permuted = [switch.roll(places) for places in range(1, len(switch))]
+    return pd.DataFrame([caught(torch.where(other < length, other, -1), mistake) for other in permuted]).mean().to_dict()
 
 
-def held_against_chance(traces: pd.DataFrame, task: Task, rows: Dataset, rule: SwitchRule) -> pd.DataFrame:
+def against_chance(traces: pd.DataFrame, task: Task, rows: Dataset, rule: SwitchRule) -> pd.DataFrame:
     """What a rule would catch in the students' own texts that were kept, and what its positions catch in other rows.
 
     Args:
@@ -131,7 +132,7 @@ def held_against_chance(traces: pd.DataFrame, task: Task, rows: Dataset, rule: S
         rows: the rows that the examples number.
 
     Returns:
-        One line a run and step, a column for each share of `caught` and, with `dealt_` before it, of `by_chance`; and how many
+        One line a run and step, a column for each share of `caught` and, with `permuted_` before it, of `by_chance`; and how many
         rows switch (`switching`) and have a mistake (`wrong`).
     """
     lines = []
@@ -141,7 +142,7 @@ def held_against_chance(traces: pd.DataFrame, task: Task, rows: Dataset, rule: S
         switch = first_switch(torch.tensor(divergence.fillna(0.0).to_numpy()), mask, rule)
         texts = some[some.token != "<eos>"].groupby("example").token.agg(" ".join).reindex(divergence.index, fill_value="")
         mistake = first_mistakes(task.first_mistake, list(texts), rows.select(divergence.index))
-        chance = {f"dealt_{name}": share for name, share in by_chance(switch, mistake, mask.sum(-1)).items()}
+        chance = {f"permuted_{name}": share for name, share in by_chance(switch, mistake, mask.sum(-1)).items()}
         counts = {"switching": int((switch >= 0).sum()), "wrong": int((mistake >= 0).sum())}
         lines.append({"run": run, "step": step} | counts | caught(switch, mistake) | chance)
     return pd.DataFrame(lines)

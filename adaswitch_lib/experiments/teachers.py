@@ -10,15 +10,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
-from adaswitch_lib.experiments.config import ModelSize, SFTConfig, teacher_digest, teacher_folder
+from adaswitch_lib.experiments import sealed
+from adaswitch_lib.experiments.config import ModelSize, SFTConfig
 from adaswitch_lib.experiments.evaluation import evaluate
-from adaswitch_lib.experiments.presets import LIMITS, TEACHERS
-from adaswitch_lib.experiments.pretraining import train_on_data
-from adaswitch_lib.experiments.records import digest
-from adaswitch_lib.experiments.tasks import TASKS, TEACHER_ROWS, limited, micro_tokenizer
+from adaswitch_lib.experiments.locks import locked
+from adaswitch_lib.experiments.pretraining import load_named, train_on_data
+from adaswitch_lib.experiments.recipes import LIMITS, TEACHERS, teacher_digest, teacher_folder
+from adaswitch_lib.experiments.table_files import DamagedFile, digest
+from adaswitch_lib.experiments.tasks import TASKS, limited, micro_tokenizer
 from adaswitch_lib.models import load_model, with_weights_in
 
 TEACHER_SEED = 0
@@ -33,23 +34,26 @@ def load_teacher(task: str, name: str = "", dtype: torch.dtype = torch.float32) 
 
     Raises:
         FileNotFoundError: if it has not been trained; the message says how to.
-        ValueError: if it is another one than `name` says.
+        ValueError: if it is another one than `name` says, or cannot be loaded.
+        DamagedFile: if a file is not what was written.
     """
-    folder = teacher_folder(task)
+    folder, again = teacher_folder(task), f"`python -m adaswitch_lib teachers --task {task}`"
     if "/" in name:
-        return load_model(name, dtype=dtype)
+        return load_named(name, dtype=dtype)
     if name not in ("", teacher_digest(task)):
         raise ValueError(
             f"{name!r} is not the teacher of {task}, whose digest is {teacher_digest(task)!r}; a hub id or a folder has a / in it."
         )
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no teacher in {folder}: train it with {again}.")
+    if wrong := sealed.damage(folder):
+        raise DamagedFile(f"the teacher in {folder} is damaged ({wrong}): restore it from git, or train it again with {again}.")
     if (folder / "model.safetensors").is_file():
         return load_model(folder, dtype=dtype)
-    if (folder / "adapter_model.safetensors").is_file():
-        from peft import PeftModel  # an optional extra: pip install peft
+    from peft import PeftModel  # an optional extra: pip install peft
 
-        model, tokenizer = load_model(TEACHERS[task].size.source)
-        return with_weights_in(PeftModel.from_pretrained(model, folder).merge_and_unload().eval(), dtype), tokenizer
-    raise FileNotFoundError(f"no teacher in {folder}: train it with `python -m adaswitch_lib teachers --task {task}`.")
+    model, tokenizer = load_model(TEACHERS[task].size.source)
+    return with_weights_in(PeftModel.from_pretrained(model, folder).merge_and_unload().eval(), dtype), tokenizer
 
 
 def train_teacher(task: str, callbacks: Sequence[TrainerCallback] = ()) -> Path:
@@ -60,15 +64,13 @@ def train_teacher(task: str, callbacks: Sequence[TrainerCallback] = ()) -> Path:
     """
     if task not in TEACHERS:
         raise ValueError(f"no teacher for {task!r}: use one of {', '.join(TEACHERS)}.")
-    folder = teacher_folder(task)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    config = TEACHERS[task]
+    folder, config = teacher_folder(task), TEACHERS[task]
     work, done = (folder.with_name(f"{task}.{name}") for name in (f"work-{digest(asdict(config))}", "tmp"))
-    with FileLock(folder.with_name(f"{task}.lock")):
+    with locked(folder):
         is_micro = isinstance(config.size, ModelSize)
         tokenizer = micro_tokenizer() if is_micro else load_model(config.size.source)[1]
         learned = limited(TASKS[task], tokenizer, *LIMITS.get(task, ()))
-        rows = TEACHER_ROWS.get(task, learned.load)("train", config.num_rows, TEACHER_SEED)
+        rows = (learned.teacher_rows or learned.load)("train", config.num_rows, TEACHER_SEED)
         watch = learned.load("validation", 200 if is_micro else 24, TEACHER_SEED)
 
         def scores(model: PreTrainedModel) -> dict[str, float]:
@@ -83,6 +85,7 @@ def train_teacher(task: str, callbacks: Sequence[TrainerCallback] = ()) -> Path:
         model.save_pretrained(done, **({} if is_micro else {"save_embedding_layers": False}))  # it would ask the hub
         model = model if is_micro else model.merge_and_unload()
         (done / "README.md").write_text(_card(task, config, model, tokenizer), encoding="utf-8")
+        sealed.seal(done)
         if folder.exists():
             os.replace(folder, work / "before")
         os.replace(done, folder)
@@ -113,12 +116,12 @@ def _card(task: str, config: SFTConfig, model: PreTrainedModel, tokenizer: PreTr
         "| task | split | rows | scores |",
         "|---|---|---|---|",
     ]
-    for examined in TASKS.values():
-        if examined.trained_as == task:
-            examined = limited(examined, tokenizer, *LIMITS.get(task, ()))
-            # a real teacher answers the test in the preset's `references.parquet`, where the answers are kept
+    for tested in TASKS.values():
+        if tested.trained_as == task:
+            tested = limited(tested, tokenizer, *LIMITS.get(task, ()))
+            # the reference scores of the preset have a real teacher's test, with its answers
             for split in ("validation", "test") if isinstance(size, ModelSize) else ("validation",):
-                rows = examined.load(split, 500 if isinstance(size, ModelSize) else 100, TEACHER_SEED)
-                scores = evaluate(model, tokenizer, examined, rows).mean(numeric_only=True).round(3).to_dict()
-                lines.append(f"| {examined.name} | {split} | {len(rows)} | {json.dumps(scores)} |")
+                rows = tested.load(split, 500 if isinstance(size, ModelSize) else 100, TEACHER_SEED)
+                scores = evaluate(model, tokenizer, tested, rows).mean(numeric_only=True).round(3).to_dict()
+                lines.append(f"| {tested.name} | {split} | {len(rows)} | {json.dumps(scores)} |")
     return "\n".join([*lines, ""])

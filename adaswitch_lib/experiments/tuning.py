@@ -1,6 +1,6 @@
-"""Choose what the paper leaves open, on validation data, with the same budget for every method.
+"""Tuning: choose what the paper leaves open, on validation data, with the same budget for every method.
 
-Each method is tried five times, for the steps of the preset `choosing`, with a seed that the reference does not use:
+Each method is tried five times, for the steps of the preset `tuning`, with a seed that the reference does not use:
 with four learning rates, then once more at the best of them: with another value of its own setting, or, where it has
 none, with a rate between the best and the better of its neighbours. No test row is looked at. The controls take the settings of
 AdaSwitch, since they must differ from it in one thing alone, and `fixed` hands over where AdaSwitch did in the mean.
@@ -9,6 +9,7 @@ AdaSwitch, since they must differ from it in one thing alone, and `fixed` hands 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from typing import Any
 import pandas as pd
 
 from adaswitch_lib.experiments.config import RunConfig
+from adaswitch_lib.experiments.locks import locked
 from adaswitch_lib.experiments.paths import results_dir
-from adaswitch_lib.experiments.presets import CHOICES_FILE, PRESETS
-from adaswitch_lib.experiments.records import finished, read_table, write_table
+from adaswitch_lib.experiments.presets import CHOICES_FILE, PRESETS, read_choices
+from adaswitch_lib.experiments.records import finished, read_table
+from adaswitch_lib.experiments.table_files import read_table_file, write_table
 from adaswitch_lib.experiments.tasks import TASKS
 
 RATES = (2e-3, 4e-3, 8e-3, 1e-3)
@@ -62,7 +65,7 @@ def refined(tasks: Sequence[str]) -> list[RunConfig]:
 def choose(tasks: Sequence[str]) -> pd.DataFrame:
     """Pick the best setting of every method and task from the finished candidates, and write down the choice.
 
-    The score is the task's metric on validation rows, averaged over the last two examinations; of equals the first.
+    The score is the task's metric on validation rows, averaged over the last two evaluations; of equals the first.
     Writes `choices.json` beside this file, and `choices.csv` and `choices.md` into the results of micro.
 
     Raises:
@@ -81,17 +84,24 @@ def choose(tasks: Sequence[str]) -> pd.DataFrame:
         chosen |= {f"{task}/{control}": dict(chosen[f"{task}/adaswitch"]) for control in CONTROLS}
         (run,) = best.query("task == @task and method == 'adaswitch'").run
         chosen[f"{task}/fixed"]["fraction"] = _mean_position(run, TASKS[task].max_new_tokens)
-    before = json.loads(CHOICES_FILE.read_text()) if CHOICES_FILE.is_file() else {}
-    CHOICES_FILE.write_text(json.dumps(before | chosen, indent=2) + "\n")
-    out = results_dir("micro")
     config = scores[0][0]
-    write_table(table, out / "choices.csv", steps=config.steps, seed=config.seed, rows=config.validation_rows)
-    _write_page(out / "choices.md", table, config, chosen)
+    with locked(CHOICES_FILE):
+        choices = read_choices(CHOICES_FILE) | chosen
+        new = CHOICES_FILE.with_suffix(".tmp")
+        new.write_text(json.dumps(choices, indent=2) + "\n", encoding="utf-8")
+        os.replace(new, CHOICES_FILE)
+        out = results_dir("micro")
+        if (out / "choices.csv").is_file():  # those of the other task
+            before = read_table_file(out / "choices.csv")
+            table = pd.concat([before[~before.task.isin(tasks)], table])
+        table = table.sort_values("task", key=lambda names: names.map(list(TASKS).index), kind="stable")
+        write_table(table, out / "choices.csv", steps=config.steps, seed=config.seed, rows=config.validation_rows)
+        _write_page(out / "choices.md", table, config, choices)
     return table
 
 
 def _candidate(task: str, method: str, number: int, settings: dict[str, Any]) -> RunConfig:
-    preset = PRESETS["choosing"]
+    preset = PRESETS["tuning"]
     return preset.config(task, method, preset.seeds[0], variant=f"choice{number}", **settings)
 
 
@@ -104,9 +114,9 @@ def _between(best: float, by_rate: dict[float, float]) -> float:
 
 
 def _scores(configs: Sequence[RunConfig]) -> list[tuple[RunConfig, float]]:
-    results = results_dir("choosing")
+    results = results_dir("tuning")
     if missing := {config.id for config in configs} - finished(results):
-        raise ValueError(f"{len(missing)} candidates have not been run: python -m adaswitch_lib choose runs them.")
+        raise ValueError(f"{len(missing)} candidates have not been run: python -m adaswitch_lib tune runs them.")
     metrics = read_table(results, "metrics").query("split == 'validation'")
     scored = []
     for config in configs:
@@ -116,13 +126,14 @@ def _scores(configs: Sequence[RunConfig]) -> list[tuple[RunConfig, float]]:
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:
-    own = {name: getattr(config.rule if name == "floor" else config, name) for name in OWN[config.method]}
+    policy = config.resolve_method().policy
+    own = {name: config.rule.floor if name == "floor" else getattr(policy, name) for name in OWN[config.method]}
     return {"learning_rate": config.learning_rate} | own
 
 
 def _mean_position(run: str, max_new_tokens: int) -> float:
     """Where this run switched, in the mean over its steps, as a share of the tokens allowed."""
-    switches = read_table(results_dir("choosing"), "switches")
+    switches = read_table(results_dir("tuning"), "switches")
     return round(float(switches[switches.run == run].switch_position.mean()) / max_new_tokens, 2)
 
 
@@ -132,7 +143,7 @@ def _write_page(file: Path, table: pd.DataFrame, config: RunConfig, chosen: dict
         "",
         f"Every method was tried with five settings, {config.steps} steps of {config.batch_size} rows each, one seed",
         f"({config.seed}) that the reference does not use. The score is the task's metric on {config.validation_rows}",
-        "validation rows, mean of the last two examinations. No test row was looked at. One seed does not decide: scores",
+        "validation rows, mean of the last two evaluations. No test row was looked at. One seed does not decide: scores",
         "within a few points are equals.",
         "K = 3 is reported of the paper; L = 8, `min_history` = 4 and SWITCH's decay were not chosen but set (notebook 09",
         "sweeps the former two).",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import torch
@@ -16,22 +17,32 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 
 
-def score(model: PreTrainedModel, ids: Tensor, mask: Tensor, keep: int, vocab_size: int | None = None, **more: Any) -> Tensor:
+def score(
+    model: PreTrainedModel,
+    ids: Tensor,
+    mask: Tensor,
+    keep: int,
+    vocab_size: int | None,
+    last_position: int | None = None,
+    **more: Any,
+) -> Tensor:
     """Logits after each of the last `keep` tokens, over the first `vocab_size` ids, shape [rows keep vocab].
 
     Args:
         ids: shape [rows new]; of a text that is in a cache already, only what is new.
         mask: 1 on real tokens, shape [rows all]: of what is in the cache, too. Padding only before a row's first token.
+        last_position: that a table of positions has a place for.
         more: further arguments of the model's forward.
     """
-    config = getattr(model, "module", model).config.get_text_config(decoder=True)  # DDP has none of its own
-    if getattr(config, "output_router_logits", False):
-        more["output_router_logits"] = False  # the loss that a mixture of experts makes of them is not ours
-    # drafts behind the last token allowed are thrown away, but a table of positions has no place for them
-    last = (getattr(config, "max_position_embeddings", None) or 2**31) - 1
-    position_ids = (mask.cumsum(-1) - 1).clamp(min=0, max=last)[:, -ids.shape[1] :]
+    position_ids = (mask.cumsum(-1) - 1).clamp(min=0, max=last_position)[:, -ids.shape[1] :]
     output = model(input_ids=ids, attention_mask=mask, position_ids=position_ids, logits_to_keep=keep, **more)
     return output.logits[:, -keep:, :vocab_size].to(ids.device)  # a model may be spread over several devices
+
+
+def no_router_logits(model: PreTrainedModel) -> dict[str, bool]:
+    """Arguments by which a mixture of experts gives no router logits: the loss that it makes of them does not know our padding."""
+    config = getattr(model, "module", model).config.get_text_config(decoder=True)  # DDP has no config of its own
+    return {"output_router_logits": False} if getattr(config, "output_router_logits", False) else {}
 
 
 class Decoder:
@@ -50,7 +61,11 @@ class Decoder:
         self.vocab_size = vocab_size
         self.mask = mask
         self.unseen = unseen
+        limit = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+        # drafts behind the last token allowed are thrown away, but a table of positions has no place for them
+        self.last_position = limit and limit - 1
         self.cache_name = cache_argument(model)
+        self.more = {"use_cache": True} | no_router_logits(model)
         # the same kind of layer throughout: those of a sliding window must keep what a cut may uncover
         self.cache = Cache(layer_class_to_replicate=_Layer)
 
@@ -63,7 +78,8 @@ class Decoder:
         """
         self.mask = torch.cat([self.mask, mask], dim=1)
         self.unseen = 1
-        return score(self.model, ids, self.mask, keep, self.vocab_size, use_cache=True, **{self.cache_name: self.cache})
+        more = self.more | {self.cache_name: self.cache}
+        return score(self.model, ids, self.mask, keep, self.vocab_size, self.last_position, **more)
 
     def select(self, rows: Tensor, drop: Tensor | None = None) -> Decoder:
         """A decoder that holds copies of these rows, less the last `drop[row]` tokens of each."""
@@ -90,7 +106,8 @@ class Decoder:
         return decoders[0]._with(mask, [_Layer.join(same, width) for same in layers])
 
     def _with(self, mask: Tensor, layers: list[_Layer]) -> Decoder:
-        other = Decoder(self.model, self.vocab_size, mask, self.unseen)
+        other = copy(self)
+        other.mask, other.cache = mask, Cache(layer_class_to_replicate=_Layer)
         other.cache.layers = layers
         return other
 

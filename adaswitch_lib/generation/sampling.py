@@ -27,7 +27,7 @@ def row_uniforms(row_seeds: Sequence[int], num_positions: int) -> Tensor:
 
     def of_row(seed: int) -> Tensor:
         high, low = divmod(seed % 2**64, 2**32)  # of a seed torch's generator takes 32 bits
-        return (uniforms(low) - uniforms(high ^ 0x9E3779B9)) % 1 if high else uniforms(low)
+        return (uniforms(low) + uniforms(high ^ 0x9E3779B9)) % 1 if high else uniforms(low)
 
     return torch.stack([of_row(int(seed)) for seed in row_seeds])
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from adaswitch_lib.generation.decoder import Decoder, score
+from adaswitch_lib.generation.decoder import Decoder, no_router_logits, score
 
 _supported: WeakSet[PreTrainedModel] = WeakSet()
 
@@ -82,7 +82,8 @@ def _cache_error(model: PreTrainedModel, vocab_size: int, device: torch.device) 
 
     mask = torch.ones_like(plain[..., 0], dtype=torch.long)
     mask[1, :pad] = 0
-    padded = _distributions(score(model, torch.stack([long, short.roll(pad)]), mask, length, vocab_size, use_cache=False))
+    more = {"use_cache": False} | no_router_logits(model)
+    padded = _distributions(score(model, torch.stack([long, short.roll(pad)]), mask, length, vocab_size, **more))
 
     decoder = Decoder(model, vocab_size, mask[:, :0], unseen=prompt)
     first = decoder.feed(torch.stack([long[:prompt], short.roll(pad)[:prompt]]), mask[:, :prompt], keep=prompt)

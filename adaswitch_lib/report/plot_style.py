@@ -1,48 +1,35 @@
-"""One style for all figures: every method, task and writer has its colour, marker and label. No torch, no matplotlib."""
+"""How figures look: one colour, marker and label for each method, task and writer. No torch, no matplotlib.
+
+Those of methods stand in `METHODS`, those of tasks in `TASKS`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
+
+from adaswitch_lib.experiments.tasks import TASKS
+from adaswitch_lib.methods import METHODS
 
 STYLE = str(Path(__file__).with_name("adaswitch.mplstyle"))
+
+
+class Look(NamedTuple):
+    """Colour, marker and label."""
+
+    colour: str
+    marker: str
+    label: str
+
 
 COLOURS = {"student": "#0072B2", "teacher": "#D55E00"}
 """Of the writers: blue and vermilion of the Okabe-Ito palette, told apart by the colour-blind, too."""
 
-LOOKS = {
-    "teacher": ("#000000", "_", "teacher"),
-    "start": ("#000000", "x", "student before"),
-    "sft": ("#56B4E9", "v", "SFT"),
-    "seqkd": ("#009E73", "^", "SeqKD"),
-    "kd": ("#E69F00", "s", "KD"),
-    "offpolicy": ("#CC79A7", "<", "Off-policy KD"),
-    "onpolicy": ("#0072B2", "o", "On-policy KD"),
-    "gkd": ("#5D3A9B", "P", "GKD"),
-    "imitkd": ("#882255", "X", "ImitKD"),
-    "skd": ("#117733", "D", "SKD"),
-    "switch": ("#999933", ">", "SWITCH"),
-    "adaswitch": ("#D55E00", "*", "AdaSwitch"),
-    "random": ("#555555", "h", "Random switch"),
-    "stop": ("#888888", "d", "Stop at switch"),
-    "fixed": ("#BBBBBB", "p", "Fixed switch"),
-    "micro_gsm": ("#332288", "o", "micro GSM"),
-    "micro_gsm_plus": ("#88CCEE", "^", "micro GSM-Plus"),
-    "micro_dialog": ("#CC6677", "s", "micro dialogues"),
-    "gsm8k": ("#6699CC", "p", "GSM8K"),
-    "gsm_plus": ("#44AA99", "v", "GSM-Plus"),
-    "dialogsum": ("#661100", "D", "DialogSum"),
-}
-"""Colour, marker and label of every method and task, the same in all figures; the controls are grey."""
+REFERENCES = {"teacher": Look("#000000", "_", "teacher"), "initial": Look("#000000", "x", "initial student")}
+"""What methods are compared with: the teacher, and the student before distillation."""
 
-COSTS = {
-    "adaswitch": LOOKS["adaswitch"],
-    "adaswitch, naive loop": ("#000000", "x", "AdaSwitch, naive loop"),
-    "on-policy": LOOKS["onpolicy"],
-    "off-policy": LOOKS["offpolicy"],
-}
-"""Of the rollouts that the benchmark times, by their names there."""
-
-METRICS = {
+DIVERGENCE_LABELS = {
     "forward_kl": "forward KL",
     "reverse_kl": "reverse KL",
     "jensen_shannon": "JSD",
@@ -51,7 +38,34 @@ METRICS = {
     "skewed_reverse_kl": "skewed reverse KL",
     "nll": "NLL",
 }
-"""Names of the divergences in figures, in the order in which they are drawn."""
+"""In the order in which they are drawn."""
 
-SCORES = {"accuracy": "accuracy", "all_facts": "all facts", "rouge_l": "ROUGE-L"}
-"""Names of the tasks' metrics in figures and claims."""
+
+def look(name: str) -> Look | None:
+    """How a method, task or reference is drawn; None for another name."""
+    if name in REFERENCES:
+        return REFERENCES[name]
+    known = METHODS.get(name) or TASKS.get(name)
+    return Look(*known.style, known.label) if known else None
+
+
+def label(name: object) -> str:
+    """What a method, task, reference or divergence is called in figures and tables; other names stay as they are."""
+    known = look(name) if isinstance(name, str) else None
+    return known.label if known else DIVERGENCE_LABELS.get(name, f"{name}")
+
+
+def floor_label(floor: float) -> str:
+    """A floor under the threshold of AdaSwitch's rule [nats]."""
+    return f"floor = {floor:g}{' nat' if floor else ''}"
+
+
+def with_floor(name: str, floor: float) -> str:
+    """The label of a method or task with the floor; NaN: there is none to tell."""
+    return label(name) if floor != floor else f"{label(name)}, {floor_label(floor)}"
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Each name once, in the order of tables and figures: references, methods, tasks, divergences."""
+    order = {name: i for i, name in enumerate([*REFERENCES, *METHODS, *TASKS, *DIVERGENCE_LABELS])}
+    return sorted(dict.fromkeys(names), key=lambda name: order.get(name, len(order)))

@@ -15,9 +15,15 @@ import random
 import zlib
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
 
 from adaswitch_lib.experiments.scoring import rouge_l
 from adaswitch_lib.experiments.tasks.micro_gsm import HABIT, NAMES
+from adaswitch_lib.experiments.tasks.task import Task, check_split
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 PLANS = tuple(
     "play chess|eat lunch|see a film|paint the wall|bake a cake|fix the bike|plant a tree|read poems|buy shoes|write songs".split(
@@ -164,3 +170,26 @@ def _small_talk(rng: random.Random, plan: Plan) -> str:
             f"i saw {rng.choice([name for name in NAMES if name not in plan.speakers])} on {rng.choice(DAYS)} .",
         )
     )
+
+
+def load(split: str, size: int, seed: int) -> Dataset:
+    from datasets import Dataset
+
+    check_split("micro_dialog", split)
+    rng = random.Random(f"wording {split} {seed}")
+    return Dataset.from_list([row(plan, rng) for plan in islice(plans(split, seed), size)])
+
+
+TASK = Task(
+    name="micro_dialog",
+    label="dialogues",
+    style=("#CC6677", "s"),
+    metric="all_facts",
+    metric_label="all facts",
+    load=load,
+    score=score,
+    max_prompt_tokens=96,
+    max_new_tokens=24,
+    first_mistake=first_mistake,
+    is_micro=True,
+)

@@ -14,6 +14,13 @@ import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from adaswitch_lib.experiments.scoring import accuracy
+from adaswitch_lib.experiments.tasks.task import Task, check_split
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 NAMES = tuple("ann bob carl dora emil fay gus hana".split())
 THINGS = tuple("apples books cards pens shells coins stones cups".split())
@@ -106,19 +113,15 @@ def row(problem: Problem, rng: random.Random, perturbation: str | None = None) -
     }
 
 
-def final_number(text: str) -> str | None:
-    """The last number of a text whose digits are words of their own; None if there is none."""
+def last_number(text: str) -> str | None:
+    """The last number of a text that writes digits as words of their own ("1 5" is "15"); None if there is none."""
     numbers = re.findall(r"\d(?: \d)*", text)
     return numbers[-1].replace(" ", "") if numbers else None
 
 
 def score(completion: str, row: dict[str, str]) -> dict[str, float]:
-    """1 if the final number is the answer, for the task and for the row's perturbation."""
-    right = float(final_number(completion) == row["answer"])
-    scores = {"accuracy": right}
-    if row["perturbation"]:
-        scores[f"accuracy_{row['perturbation']}"] = right
-    return scores
+    """1 if the last number is the answer, for the task and for the row's perturbation."""
+    return accuracy(last_number(completion) == row["answer"], row["perturbation"])
 
 
 def first_mistake(completion: str, row: dict[str, str]) -> int | None:
@@ -178,3 +181,39 @@ def _solution(problem: Problem, rng: random.Random, reverse: bool) -> str:
 def digits(number: int) -> str:
     """A number as words: its digits, one by one."""
     return " ".join(str(number))
+
+
+def rows(split: str, size: int, seed: int, perturbations: tuple[str | None, ...]) -> Dataset:
+    """Problems whose perturbations take turns; None is a plain one."""
+    from datasets import Dataset
+
+    check_split("micro_gsm", split)
+    drawn = {perturbation: problems(split, seed, perturbation) for perturbation in perturbations}
+    rng = random.Random(f"wording {split} {seed} {perturbations}")
+    turns = (perturbations[i % len(perturbations)] for i in range(size))
+    return Dataset.from_list([row(next(drawn[turn]), rng, turn) for turn in turns])
+
+
+def load(split: str, size: int, seed: int) -> Dataset:
+    return rows(split, size, seed, (None,))
+
+
+def teacher_rows(split: str, size: int, seed: int) -> Dataset:
+    """Plain and perturbed problems: a large model would know both."""
+    return rows(split, size, seed, (None, None, *PERTURBATIONS))
+
+
+TASK = Task(
+    name="micro_gsm",
+    label="word problems",
+    style=("#332288", "o"),
+    metric="accuracy",
+    metric_label="accuracy",
+    load=load,
+    score=score,
+    max_prompt_tokens=64,
+    max_new_tokens=64,
+    first_mistake=first_mistake,
+    teacher_rows=teacher_rows,
+    is_micro=True,
+)

@@ -1,0 +1,52 @@
+"""The pages: `make site` builds them, without a network, from here and from the executed notebooks."""
+
+import re
+
+import latex2mathml.converter
+from docutils.nodes import SkipNode
+
+from adaswitch_lib import __version__
+
+project, author, release = "AdaSwitch", "The authors of the AdaSwitch companion", __version__
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+html_theme = "sphinx_book_theme"
+html_title = "AdaSwitch, a reproducible companion"
+html_show_copyright = html_show_sourcelink = False
+html_math_renderer = "mathml"  # the usual one loads a script from elsewhere
+
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "force"
+nb_execution_excludepatterns = ["notebooks/*"]  # they come with their outputs
+nb_execution_raise_on_error = True
+nb_ipywidgets_js = {}
+nb_render_markdown_format = "gfm"  # which has tables
+suppress_warnings = ["mystnb.unknown_mime_type"]
+
+napoleon_use_ivar = True
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # signatures stay short; docstrings have shapes and units
+autodoc_default_options = {"members": True}
+default_role = "code"  # of `names` in docstrings
+
+
+def _without_badges(app, name, source):
+    """Binder's and Colab's pictures would be fetched from there."""
+    source[0] = re.sub(r' *"\[!\[Binder\].*?\\n",\n', "", source[0])
+
+
+def _with_bars(app, what, name, obj, options, lines):
+    """In docstrings |x| is an absolute value, no substitution."""
+    lines[:] = [line.replace("|", r"\|") for line in lines]
+
+
+def _math(visitor, node):
+    display = "block" if node.tagname == "math_block" else "inline"
+    visitor.body.append(latex2mathml.converter.convert(node.astext(), display))
+    raise SkipNode
+
+
+def setup(app):
+    app.connect("source-read", _without_badges)
+    app.connect("autodoc-process-docstring", _with_bars)
+    app.add_html_math_renderer("mathml", (_math, None), (_math, None))

@@ -1,0 +1,85 @@
+"""Processes that make runs: what becomes of the others when one dies, and of all when someone stops them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from helpers import obeys_interrupts
+
+from adaswitch_lib.experiments.failures import FullDisk
+from adaswitch_lib.experiments.workers import work_off
+
+MAKE = "pretend_runs:make"
+
+
+def begun(folder, what=""):
+    return len(list(folder.glob(f"{what}*")))
+
+
+def wait_for(condition, seconds=300):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_worker_that_dies_takes_no_other_run_with_it_and_its_own_is_tried_once_more(tmp_path, caplog):
+    kinds = ("fine", "die", "die once", "fail", "fine too")
+    failed = work_off(MAKE, {what: (what, str(tmp_path)) for what in kinds}, jobs=2)
+    assert set(failed) == {"die", "fail"} and "memory" in failed["die"]
+    assert failed["fail"] == "ValueError: two lines"
+    assert (begun(tmp_path, "die-"), begun(tmp_path, "die once-"), begun(tmp_path, "fine")) == (2, 2, 2)
+    assert "die once" in caplog.text and "once more" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["full", "full in a library", "full in silence"])
+def test_a_full_disk_ends_all_since_it_would_end_each(kind, tmp_path):
+    """A library may say anything, as torch's "unexpected pos"."""
+    with pytest.raises(FullDisk, match="no space is left on the disk .*goes on"):
+        work_off(MAKE, {"a": (kind, str(tmp_path)), "b": ("fine", str(tmp_path))}, jobs=1)
+    assert begun(tmp_path, "fine") == 0
+
+
+GRID = """
+import sys
+from adaswitch_lib import __main__
+from adaswitch_lib.experiments.failures import FullDisk
+from adaswitch_lib.experiments.workers import work_off
+
+__main__._run = lambda chosen: work_off("pretend_runs:make", {i: ("sleep", sys.argv[1]) for i in range(8)}, 2)
+if __name__ == "__main__":
+    sys.exit(__main__.main(["run"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("signals", "code"),
+    [((signal.SIGINT,), 130), ((signal.SIGINT, signal.SIGINT), 130), ((signal.SIGTERM,), 143), ((signal.SIGKILL,), -9)],
+)
+def test_whoever_stops_a_grid_stops_all_of_it_at_once(signals, code, tmp_path):
+    """Ctrl-C goes to all processes of the terminal, once or twice; the others to the first of them alone."""
+    (tmp_path / "grid.py").write_text(GRID)
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "grid.py"), str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": paths},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=obeys_interrupts,
+    )
+    wait_for(lambda: begun(tmp_path, "sleep") == 2)
+    family = psutil.Process(process.pid).children(recursive=True)
+    for signal_ in signals:
+        (os.killpg if signal_ == signal.SIGINT else os.kill)(process.pid, signal_)
+        time.sleep(0.05)
+    _, error = process.communicate(timeout=10)
+    assert process.returncode == code and not psutil.wait_procs(family, timeout=10)[1]
+    assert begun(tmp_path, "sleep") == 2
+    if code > 0:
+        assert error.count("\n") == 1 and "the same command goes on" in error
