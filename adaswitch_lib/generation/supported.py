@@ -23,7 +23,7 @@ def check_is_whole(model: PreTrainedModel, who: str) -> None:
     if not hasattr(model, "config") or hasattr(model, "module"):
         raise ValueError(f"the {who} is wrapped in {names[0]}: pass the model in it, as accelerator.unwrap_model gives it.")
     if "FullyShardedDataParallel" in names or any(
-        hasattr(weight, "device_mesh") or hasattr(weight, "ds_id") or weight.numel() == 0 for weight in model.parameters()
+        hasattr(weight, "device_mesh") or weight.numel() == 0 for weight in model.parameters()
     ):
         raise ValueError(
             f"the weights of the {who} are spread over processes (FSDP, ZeRO-3 or tensor parallel), which would wait for each "
