@@ -154,7 +154,7 @@ def test_the_notebook_of_the_real_llm_runs_headless(real_data, tmp_path, inline)
     name = "11_real_llm"
     teacher, student = saved(real_data)
     start = SFTConfig(Pretrained(student), num_rows=4, steps=1, batch_size=2)
-    settings = SMALL | {"teacher": teacher, "start": start, "variant": ""}
+    settings = SMALL | {"teacher": teacher, "initial_student": start, "variant": ""}
     configs = [PRESETS["smollm2"].config("dialogsum", method, 0, **settings) for method in ("onpolicy", "adaswitch")]
     for config in configs:
         run_of(config)
