@@ -35,7 +35,6 @@ from adaswitch_lib.trainer import _means, _sums, row_seed
 
 TESTED = "trl>=1.11,!=1.15.*,<1.17"
 """The versions of TRL that the tests cover; 1.15 runs on GPUs alone."""
-
 try:
     import trl
     from trl import DistillationConfig, DistillationTrainer
@@ -133,9 +132,8 @@ class AdaSwitchTrainer(DistillationTrainer):
         policy: Policy | None = None,
         **named: Any,
     ):
-        if args is None:
-            name = model if isinstance(model, str) else model.config.name_or_path
-            args = AdaSwitchConfig(f"{name.rstrip('/').split('/')[-1] or 'student'}-AdaSwitch")
+        name = model if isinstance(model, str) else model.config.name_or_path
+        args = args or AdaSwitchConfig(f"{name.rstrip('/').split('/')[-1] or 'student'}-AdaSwitch")
         if not isinstance(args, AdaSwitchConfig):
             raise ValueError(f"args must be an AdaSwitchConfig, got {type(args).__name__}.")
         if teacher_model is model and not isinstance(model, str):

@@ -157,6 +157,7 @@ def _zero_3(model):
     """What DeepSpeed does to weights: an id, and nothing in them until they are gathered."""
     for number, weight in enumerate(model.parameters()):
         weight.ds_id = number
+        weight.data = torch.empty(0)
 
 
 def test_models_whose_weights_are_spread_over_processes_are_refused(pair, one_process):
