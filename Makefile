@@ -98,12 +98,12 @@ lint: setup  ## Style of code and notebooks, and which way imports go (15 second
 	$(BIN)/lint-imports
 
 # Notebooks are shown with the outputs of the kept results; the one that trains, with those of a few steps.
-site: quickstart  ## The pages, with the notebooks' outputs, into build/site (7 minutes, no network)
+site: quickstart $(OUT)/14_your_own_pair.ipynb  ## The pages, with the notebooks' outputs, into build/site (7 minutes, no network)
 	@$(MAKE) --no-print-directory results/smoke/executed/02_train_students.ipynb PRESET=smoke
 	@$(MAKE) --no-print-directory results/smollm2/executed/11_real_llm.ipynb PRESET=smollm2
 	@$(MAKE) --no-print-directory figures PRESET=micro
 	rm -rf docs/notebooks $(SITE) && mkdir docs/notebooks
-	cp $(OUT)/0[01]_*.ipynb results/smoke/executed/02_*.ipynb results/smollm2/executed/11_*.ipynb docs/notebooks
+	cp $(OUT)/[01]*.ipynb results/smoke/executed/02_*.ipynb results/smollm2/executed/11_*.ipynb docs/notebooks
 	cp results/micro/executed/[01]*.ipynb docs/notebooks
 	$(BIN)/sphinx-build -q -W --keep-going -d build/doctrees docs $(SITE)
 	@echo "open $(SITE)/index.html"
