@@ -103,7 +103,7 @@ site: quickstart $(OUT)/14_your_own_pair.ipynb  ## The pages, with the notebooks
 	@$(MAKE) --no-print-directory results/smollm2/executed/11_real_llm.ipynb PRESET=smollm2
 	@$(MAKE) --no-print-directory figures PRESET=micro
 	rm -rf docs/notebooks $(SITE) && mkdir docs/notebooks
-	cp $(OUT)/0[01]_*.ipynb $(OUT)/14_*.ipynb results/smoke/executed/02_*.ipynb results/smollm2/executed/11_*.ipynb docs/notebooks
+	cp $(OUT)/[01]*.ipynb results/smoke/executed/02_*.ipynb results/smollm2/executed/11_*.ipynb docs/notebooks
 	cp results/micro/executed/[01]*.ipynb docs/notebooks
 	$(BIN)/sphinx-build -q -W --keep-going -d build/doctrees docs $(SITE)
 	@echo "open $(SITE)/index.html"

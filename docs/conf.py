@@ -30,9 +30,10 @@ autodoc_default_options = {"members": True}
 default_role = "code"  # of `names` in docstrings
 
 
-def _without_badges(app, name, source):
-    """Binder's and Colab's pictures would be fetched from there."""
-    source[0] = re.sub(r' *"\[!\[Binder\].*?\\n",\n', "", source[0])
+def _for_pages(app, name, source):
+    """Without the pictures of Binder and Colab, which would be fetched from there; with links as files lie here."""
+    text = re.sub(r' *"\[!\[Binder\].*?\\n",\n', "", source[0])
+    source[0] = text.replace("](../docs/", "](../").replace("](../notebooks/", "](notebooks/")
 
 
 def _with_bars(app, what, name, obj, options, lines):
@@ -47,6 +48,6 @@ def _math(visitor, node):
 
 
 def setup(app):
-    app.connect("source-read", _without_badges)
+    app.connect("source-read", _for_pages)
     app.connect("autodoc-process-docstring", _with_bars)
     app.add_html_math_renderer("mathml", (_math, None), (_math, None))

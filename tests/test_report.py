@@ -116,6 +116,12 @@ def test_leads_within_a_setting(tmp_path):
     assert lines.p_holm[256, "kd"] == pytest.approx(4 * lines.p[256, "kd"])  # of four lines
 
 
+def test_leads_of_nothing_have_their_columns(results):
+    """A study with no evaluation in the first half has no early scores."""
+    found = scores.leads(scores.early(scores.study(results, "prompts"))[:0], "num_prompts")
+    assert found.empty and {"num_prompts", "task", "floor", "against", "mean", "p_holm"} <= set(found)
+
+
 def test_early_is_the_first_half_without_what_came_before_training():
     curve = [(0, 0.9), (10, 0.1), (20, 0.3), (30, 0.7), (40, 0.8)]
     lines = [{"step": step, "value": value, "split": "validation", "metric": "accuracy"} for step, value in curve]

@@ -251,7 +251,7 @@ def test_two_processes_make_the_same_steps_as_one(tmp_path):
         assert run.returncode == 0, run.stderr[-2000:]
         results.append(json.loads((folder / "out.json").read_text()))
     for one, two in zip(*results, strict=True):
-        assert one[0] == pytest.approx(two[0], rel=1e-5)
+        assert one[0] == pytest.approx(two[0], rel=1e-4)  # sums in another order
         assert one[1] == pytest.approx(two[1], abs=1e-4)
         for name in ("switch_rate", "switch_position", "switch_divergence", "teacher_share", "length", "entropy"):
             assert one[2][name] == pytest.approx(two[2][name], abs=1e-5)
