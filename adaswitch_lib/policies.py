@@ -98,9 +98,9 @@ class RandomSwitch(AdaSwitch):
     def write(self, session: Session) -> None:
         scout = Session(replace(session.request, record_divergence=True, keep_teacher_logits=False), self.divergence)
         scout.write(scout.start(), Source.STUDENT)
-        found = first_switch(scout.divergence, scout.real(), self._rule(scout))
-        permuted = _permute(found.tolist(), scout.length.tolist(), seed=sum(map(int, session.request.row_seeds)))
-        explore_then_guide(session, _at(torch.tensor(permuted, device=found.device)))
+        switches = first_switch(scout.divergence, scout.real(), self._rule(scout))
+        permuted = _permute(switches.tolist(), scout.length.tolist(), seed=sum(map(int, session.request.row_seeds)))
+        explore_then_guide(session, _at(torch.tensor(permuted, device=switches.device)))
 
 
 @dataclass(frozen=True)

@@ -195,15 +195,15 @@ def test_per_token_switch_asks_the_teacher_exactly_where_jsd_exceeds_its_thresho
 
 
 def test_controls_switch_where_they_say(pair, prompts):
-    adaswitch, stop, dealt, fixed = (
+    adaswitch, stop, permuted, fixed = (
         write(policy, pair, prompts) for policy in (AdaSwitch(RULE), StopAtSwitch(RULE), RandomSwitch(RULE), FixedSwitch(0.25))
     )
     assert torch.equal(stop.switch_index, adaswitch.switch_index)
     for i in range(8):
         ids, _, switch = row(adaswitch, i)
         assert row(stop, i)[0] == (ids[:switch] if switch >= 0 else ids)
-    assert sorted(dealt.switch_index.tolist()) == sorted(adaswitch.switch_index.tolist())
-    assert not torch.equal(dealt.switch_index, adaswitch.switch_index)
+    assert sorted(permuted.switch_index.tolist()) == sorted(adaswitch.switch_index.tolist())
+    assert not torch.equal(permuted.switch_index, adaswitch.switch_index)
     assert set(fixed.switch_index.tolist()) <= {6, -1} and 6 in fixed.switch_index
 
 
@@ -308,11 +308,11 @@ def test_only_what_the_policy_needs_is_measured_where_recording_is_off(pair, pro
 @pytest.mark.parametrize("first_seed", [0, 100, 200])
 def test_random_switch_loses_no_position_and_moves_some(pair, prompts, first_seed):
     seeds = range(first_seed, first_seed + 8)
-    found, dealt = (write(policy, pair, prompts, row_seeds=seeds) for policy in (AdaSwitch(RULE), RandomSwitch(RULE)))
-    assert sorted(dealt.switch_index.tolist()) == sorted(found.switch_index.tolist())
-    assert (dealt.switch_index != found.switch_index).sum() >= 2
+    adaswitch, permuted = (write(policy, pair, prompts, row_seeds=seeds) for policy in (AdaSwitch(RULE), RandomSwitch(RULE)))
+    assert sorted(permuted.switch_index.tolist()) == sorted(adaswitch.switch_index.tolist())
+    assert (permuted.switch_index != adaswitch.switch_index).sum() >= 2
     alone = write(RandomSwitch(RULE), pair, [tensor[:1] for tensor in prompts], row_seeds=[first_seed])
-    assert alone.switch_index[0] == found.switch_index[0]
+    assert alone.switch_index[0] == adaswitch.switch_index[0]
 
 
 def test_a_fixed_share_that_is_whole_is_not_rounded_away(pair, prompts):

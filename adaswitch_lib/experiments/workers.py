@@ -40,6 +40,7 @@ def work_off(make: str, runs: Mapping[str, Any], jobs: int) -> dict[str, str]:
     """
     level = logging.WARNING if watched() else logger.getEffectiveLevel()
     queue, tries, failed = deque(runs), Counter(), {}
+    workers: list[_Worker] = []
     idle: list[_Worker] = []
     busy: dict[connection.Connection, _Worker] = {}
     bar = tqdm(total=len(runs), unit="run", disable=not watched())
@@ -48,9 +49,12 @@ def work_off(make: str, runs: Mapping[str, Any], jobs: int) -> dict[str, str]:
             while queue and len(busy) < jobs:
                 name = queue.popleft()
                 tries[name] += 1
-                with _interrupts_later():  # or a worker might be started that nobody knows
-                    worker = idle.pop() if idle else _Worker(make, level)
-                    busy[worker.pipe] = worker
+                if not idle:
+                    with _interrupts_later():  # or a worker might be started that nobody knows
+                        idle.append(_Worker(make, level))
+                        workers.append(idle[-1])
+                worker = idle.pop()
+                busy[worker.pipe] = worker
                 worker.begin(name, runs[name])
             for pipe in connection.wait(list(busy)):
                 worker = busy.pop(pipe)
@@ -70,7 +74,7 @@ def work_off(make: str, runs: Mapping[str, Any], jobs: int) -> dict[str, str]:
                     failed[name] = error
                 bar.update()
     finally:
-        for worker in (*idle, *busy.values()):
+        for worker in workers:
             worker.end()
         bar.close()
     return failed
@@ -103,7 +107,7 @@ class _Worker:
     def end(self) -> None:
         """At once: a run goes on from its last checkpoint."""
         self.process.kill()
-        self.process.join()
+        self.process.join(10)
 
 
 @contextmanager

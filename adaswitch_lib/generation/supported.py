@@ -100,7 +100,7 @@ def _cache_error(model: PreTrainedModel, vocab_size: int, device: torch.device) 
         _apart(first[1, pad:], plain[1, :own]),
         _apart(last[1], plain[1, own : own + rest]),
     ]
-    return float(max(error.median() for error in errors) / apart)
+    return float(torch.stack([error.median() for error in errors]).max() / apart)
 
 
 def _distributions(logits: Tensor) -> Tensor:
