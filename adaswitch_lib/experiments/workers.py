@@ -40,7 +40,6 @@ def work_off(make: str, runs: Mapping[str, Any], jobs: int) -> dict[str, str]:
     """
     level = logging.WARNING if watched() else logger.getEffectiveLevel()
     queue, tries, failed = deque(runs), Counter(), {}
-    workers: list[_Worker] = []
     idle: list[_Worker] = []
     busy: dict[connection.Connection, _Worker] = {}
     bar = tqdm(total=len(runs), unit="run", disable=not watched())
@@ -49,12 +48,9 @@ def work_off(make: str, runs: Mapping[str, Any], jobs: int) -> dict[str, str]:
             while queue and len(busy) < jobs:
                 name = queue.popleft()
                 tries[name] += 1
-                if not idle:
-                    with _interrupts_later():  # or a worker might be started that nobody knows
-                        idle.append(_Worker(make, level))
-                        workers.append(idle[-1])
-                worker = idle.pop()
-                busy[worker.pipe] = worker
+                with _interrupts_later():  # or a worker might be started that nobody knows
+                    worker = idle.pop() if idle else _Worker(make, level)
+                    busy[worker.pipe] = worker
                 worker.begin(name, runs[name])
             for pipe in connection.wait(list(busy)):
                 worker = busy.pop(pipe)
@@ -74,7 +70,7 @@ def work_off(make: str, runs: Mapping[str, Any], jobs: int) -> dict[str, str]:
                     failed[name] = error
                 bar.update()
     finally:
-        for worker in workers:
+        for worker in (*idle, *busy.values()):
             worker.end()
         bar.close()
     return failed
@@ -107,7 +103,7 @@ class _Worker:
     def end(self) -> None:
         """At once: a run goes on from its last checkpoint."""
         self.process.kill()
-        self.process.join(10)
+        self.process.join()
 
 
 @contextmanager
