@@ -1,6 +1,6 @@
 """The pages: `make site` builds them, without a network, from here and from the executed notebooks."""
 
-import re
+import json
 
 import latex2mathml.converter
 from docutils.nodes import SkipNode
@@ -31,9 +31,20 @@ default_role = "code"  # of `names` in docstrings
 
 
 def _for_pages(app, name, source):
-    """Without the pictures of Binder and Colab, which would be fetched from there; with links as files lie here."""
-    text = re.sub(r' *"\[!\[Binder\].*?\\n",\n', "", source[0])
-    source[0] = text.replace("](../docs/", "](../").replace("](../notebooks/", "](notebooks/")
+    """Links as files lie here; notebooks without the cells that set them up, and without pictures that would be fetched."""
+    text = source[0].replace("](../docs/", "](../").replace("](../notebooks/", "](notebooks/")
+    if name.startswith("notebooks/"):
+        notebook = json.loads(text)
+        notebook["cells"] = [cell for cell in notebook["cells"] if not _sets_up(cell)]
+        for cell in notebook["cells"]:
+            cell["source"] = [line for line in cell["source"] if not line.startswith("[![Binder]")]
+        text = json.dumps(notebook)
+    source[0] = text
+
+
+def _sets_up(cell):
+    """For Colab, or with what `make` passed."""
+    return "google.colab" in "".join(cell["source"]) or "injected-parameters" in cell["metadata"].get("tags", [])
 
 
 def _with_bars(app, what, name, obj, options, lines):
