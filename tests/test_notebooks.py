@@ -176,6 +176,15 @@ def test_the_notebook_of_the_real_llm_shows_kept_results_without_the_dialogues(t
     assert len(pictures(outputs)) == 3 and any("initial student" in html(output) for output in outputs)
 
 
+def test_the_notebook_of_your_own_pair_runs_headless(tmp_path, monkeypatch, inline):
+    monkeypatch.setenv("ADASWITCH_HOME", str(tmp_path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    outputs = run("14_your_own_pair", tmp_path / "out.ipynb", steps=2)
+    assert not any(output.get("name") == "stderr" for output in outputs)
+    assert (tmp_path / "figures" / "your_own_pair" / "training.png").exists()
+
+
 def test_every_notebook_is_run_by_a_test():
     tests = "".join(file.read_text() for file in Path(__file__).parent.glob("test_*.py"))
     assert all(f'"{file.stem}' in tests for file in NOTEBOOKS)

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-import papermill
 import peft
 import pytest
 import torch
@@ -218,17 +217,3 @@ def test_the_example_of_chats_trains_an_adapter(folder, tmp_path):
         patch.setattr(sys, "argv", arguments)
         runpy.run_path(str(ROOT / "examples" / "distill_chat.py"), run_name="__main__")
     assert (tmp_path / "out" / "adapter_model.safetensors").exists()
-
-
-def test_the_notebook_runs_headless(tmp_path, monkeypatch):
-    monkeypatch.setenv("ADASWITCH_HOME", str(tmp_path))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("TQDM_DISABLE", "1")
-    notebook = ROOT / "notebooks" / "14_your_own_pair.ipynb"
-    parameters = {"steps": 2, "headless": True}
-    done = papermill.execute_notebook(
-        str(notebook), str(tmp_path / "out.ipynb"), parameters, kernel_name="python3", progress_bar=False
-    )
-    outputs = [output for cell in done.cells if cell.cell_type == "code" for output in cell.outputs]
-    assert not any(output.get("name") == "stderr" for output in outputs)
-    assert (tmp_path / "figures" / "your_own_pair" / "training.png").exists()
