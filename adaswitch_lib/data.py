@@ -166,6 +166,8 @@ class _Encoder:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def _render(self, chat: Chat, **settings: Any) -> str:
+        if self.tokenizer.chat_template is None and "chat_template" not in self.template_arguments:
+            raise ValueError("the tokenizer has no chat template, which a chat needs: set tokenizer.chat_template, or pass texts.")
         try:
             return self.tokenizer.apply_chat_template(chat, tokenize=False, **settings, **self.template_arguments)
         except Exception as error:  # a template is a program, and raises what it likes

@@ -102,7 +102,7 @@ def test_arguments_reach_the_template():
     ids, _ = encode_prompts(tokenizer, ["a"], {"enable_thinking": False})
     assert ids[0].tolist() == not_thinking["prompt_ids"]
     assert list(encode_rows([row], chat_tokenizer(None), {"chat_template": CHATML})) == [thinking]
-    with pytest.raises(ValueError, match="row 0: .*chat_template is not set"):
+    with pytest.raises(ValueError, match="row 0: .*no chat template"):
         encode_rows([row], chat_tokenizer(None), {"enable_thinking": False})
 
 
@@ -125,7 +125,7 @@ def test_a_prompt_is_the_same_every_day_unless_a_date_is_given():
         ([{"messages": ["Hello"]}], CHATML, "row 0: neither a text nor a list of messages"),
         ([{"prompt": [ASK], "completion": [ANSWER, AGAIN, ANSWER]}], CHATML, "row 0: .*one turn of the assistant"),
         ([{"prompt": "a"}, {"prompt": CHAT}], GEMMA, "row 1: .*System role not supported"),
-        ([{"prompt": "a"}, {"prompt": [ASK]}], None, "row 1: .*chat_template is not set"),
+        ([{"prompt": "a"}, {"prompt": [ASK]}], None, "row 1: .*no chat template"),
         ([{"prompt": [ASK], "completion": [ANSWER]}], FORGETS_THOUGHTS, "row 0: .*pass chat_template_kwargs"),
     ],
 )

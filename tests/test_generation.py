@@ -372,3 +372,14 @@ def test_what_stands_in_the_padding_of_prompts_is_not_read(pair, prompts):
 def test_prompts_of_any_integer_type_write_the_same(pair, prompts):
     narrow = tuple(tensor.int() for tensor in prompts)
     assert same_text(write(AdaSwitch(), pair, narrow), write(AdaSwitch(), pair, prompts))
+
+
+@every_policy
+def test_what_is_written_can_be_watched_token_by_token(policy, pair, prompts):
+    ids, mask = prompts
+    seen = []
+    final = write(policy, pair, (ids[:1], mask[:1]), block_size=1, on_block=seen.append)
+    lengths = [int(rollout.completion_mask.sum()) for rollout in seen]
+    assert lengths == list(range(1, len(seen) + 1))
+    end = int(final.completion_mask.sum())  # StopAtSwitch then drops the token at its switch
+    assert all(torch.equal(part.completion_ids[0, :end], final.completion_ids[0, : min(n, end)]) for n, part in enumerate(seen, 1))

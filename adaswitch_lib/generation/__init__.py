@@ -6,7 +6,7 @@ model with a key-value cache that rows can leave, and `sampling` draws tokens fr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -49,6 +49,7 @@ def generate(
     record_divergence: bool = True,
     keep_teacher_logits: bool = False,
     vocab_size: int | None = None,
+    on_block: Callable[[Rollout], None] | None = None,
 ) -> Rollout:
     """Write one completion a prompt by `policy`.
 
@@ -73,6 +74,7 @@ def generate(
             teacher pass.
         vocab_size: how many ids, from 0, the tokenizer has (`Pair.vocab_size`). What lies behind them is padding of the
             embeddings: it is never written and counts in no sum. Default: what both models score.
+        on_block: called after each block with what is written so far; with a `block_size` of 1, token by token.
 
     Returns:
         A `Rollout`, as wide as its longest completion.
@@ -80,10 +82,12 @@ def generate(
     Raises:
         ValueError: if the request cannot be carried out; the message says what to do.
     """
-    request = Request(**{name: value for name, value in locals().items() if name != "policy"})
+    request = Request(**{name: value for name, value in locals().items() if name not in ("policy", "on_block")})
     if not isinstance(policy, Policy):
         raise ValueError(f"policy must be one like AdaSwitch(), got {policy!r}: a method has its own, METHODS['adaswitch'].policy.")
     with eval_mode(teacher, student):
         session = Session(request, policy.divergence)
+        if on_block is not None:
+            session.on_block = lambda: on_block(session.rollout(policy.threshold(session)))
         policy.write(session)
     return session.rollout(policy.threshold(session))

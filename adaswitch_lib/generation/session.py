@@ -87,6 +87,7 @@ class Session:
         source, divergence: as in `Rollout`, shape [batch width].
         switch_index: as in `Rollout`.
         resolution: the divergence below which the two models may differ by rounding alone.
+        on_block: called after each block.
     """
 
     def __init__(self, request: Request, divergence: str):
@@ -110,6 +111,7 @@ class Session:
         self.divergence = torch.full((batch, width), torch.nan, dtype=torch.float32, device=prompt_ids.device)
         self.switch_index = prompt_ids.new_full((batch,), -1)
         self.teacher_logits: Tensor | None = None
+        self.on_block: Callable[[], None] | None = None
 
     def start(self) -> Group:
         """All rows, nothing written yet."""
@@ -136,6 +138,8 @@ class Session:
             if taken.any():
                 self._let_teacher_take(block, taken, offset, hand_over)
             self.length[block.rows] += written
+            if self.on_block is not None:
+                self.on_block()
             ended = self._ended(block.rows)
             drop = block.tokens.shape[1] - written
             leaves = taken & ~ended & hand_over

@@ -7,8 +7,6 @@ import html
 
 import pandas as pd
 
-from adaswitch_lib.report.plot_style import COLOURS
-
 LONG = 10
 """Rows above which a table is folded."""
 
@@ -54,13 +52,3 @@ def cells(frame: pd.DataFrame) -> pd.DataFrame:
         return str(value)
 
     return frame.astype(object).map(text)
-
-
-def coloured_tokens(trace: pd.DataFrame) -> Html:
-    """The completion as text, each token on the colour of its writer; its divergence shows under the pointer."""
-    spans = [
-        f'<span title="{row.source}, d = {row.divergence:.2f} nats" style="background:{COLOURS[row.source]}33">'
-        f"{html.escape(row.token)}</span>"
-        for row in trace.itertuples()
-    ]
-    return Html(f'<div style="white-space:pre-wrap;line-height:1.7">{"".join(spans)}</div>')

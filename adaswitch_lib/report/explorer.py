@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from adaswitch_lib.experiments.records import with_settings
+from adaswitch_lib.experiments.tasks import TASKS
 from adaswitch_lib.report.display import Html
 from adaswitch_lib.report.plot_style import COLOURS
 
@@ -95,6 +97,22 @@ def compare(traces: pd.DataFrame, prompts: Sequence[str] = (), note: str = "") -
     ]
     shown = {"by": list(by), "texts": texts, "vocabulary": vocabulary.tolist(), "prompts": list(prompts), "note": note}
     return _page("compare", shown)
+
+
+def over_training(results: Path, task: str = "micro_dialog", examples: int = 4, steps: int = 5) -> Html:
+    """`compare` of the training texts that a preset has kept of its first seed: by method, from the first step to the last.
+
+    Args:
+        results: the preset's folder.
+        task: one of the micro tasks.
+        examples, steps: how many prompts and evaluations to choose from.
+    """
+    kept = with_settings(results, "traces").query("trained_on == @task and example < @examples")
+    kept = kept[kept.seed == kept.seed.min()].sort_values("method", key=lambda names: names != "adaswitch", kind="stable")
+    every = sorted(kept.step.unique())
+    chosen = {every[round(i * (len(every) - 1) / (steps - 1))] for i in range(steps)}
+    prompts = TASKS[task].load("validation", examples, 0)["prompt"]
+    return compare(kept[kept.step.isin(chosen)].sort_values("step", kind="stable"), prompts)
 
 
 def _one_text(trace: pd.DataFrame) -> pd.DataFrame:
