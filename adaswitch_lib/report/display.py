@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -36,11 +37,18 @@ def image(png: bytes, alt: str, inches: float) -> Html:
 
 def table(frame: pd.DataFrame, caption: str = "") -> Html:
     """A table without its index, whole cells, numbers with three digits; more than ten rows are folded."""
-    rows = cells(frame).to_html(index=False, border=0, escape=True)
+    sides = ["right" if pd.api.types.is_numeric_dtype(frame[name]) else "left" for name in frame]
+    lines = [_line("th", frame.columns, sides), *(_line("td", row, sides) for row in cells(frame).itertuples(index=False))]
+    rows = f"<table>{''.join(lines)}</table>"
     shown = f"<p>{html.escape(caption)}</p>{rows}" if caption else rows
     if len(frame) <= LONG:
         return Html(shown)
     return Html(f"<details><summary>{html.escape(caption) or 'Table'} ({len(frame)} rows)</summary>{rows}</details>")
+
+
+def _line(tag: str, texts: Iterable[str], sides: Iterable[str]) -> str:
+    cells = (f'<{tag} style="text-align:{side}">{html.escape(str(text))}</{tag}>' for text, side in zip(texts, sides, strict=True))
+    return f"<tr>{''.join(cells)}</tr>"
 
 
 def cells(frame: pd.DataFrame) -> pd.DataFrame:

@@ -24,8 +24,10 @@ def live(writer: Any) -> Any:
     wide = widgets.Layout(width="95%", height="6em")
     prompt = widgets.Textarea(writer.prompt, description="prompt", layout=wide)
     policy = widgets.Dropdown(options=list(writer.policies), value="AdaSwitch", description="policy")
-    temperature = widgets.FloatSlider(writer.temperature, min=0, max=2, step=0.1, description="temperature")
+    temperature = widgets.BoundedFloatText(writer.temperature, min=0, max=2, step=0.1, description="temperature")
     seed = widgets.BoundedIntText(0, min=0, max=10**6, description="seed")
+    for number in (temperature, seed):
+        number.layout.width = "11em"
     button = widgets.Button(description="Write", button_style="primary")
     text = widgets.HTML()
 
