@@ -35,6 +35,7 @@ def encode_prompts(
         TypeError: for a single text or chat.
         ValueError: for a prompt that cannot be encoded; the message has its number.
     """
+    _check_tokenizer(tokenizer)
     if isinstance(prompts, str) or any(isinstance(prompt, Mapping) for prompt in prompts):
         raise TypeError("prompts must be a list of texts or of chats, got one of them: put it into a list.")
     encoder = _Encoder(tokenizer, chat_template_kwargs)
@@ -64,6 +65,7 @@ def encode_rows(
     Raises:
         ValueError: for an empty data set, and for a row that cannot be encoded; the message has its number.
     """
+    _check_tokenizer(tokenizer)
     encoder = _Encoder(tokenizer, chat_template_kwargs)
 
     def encode(row: Mapping[str, Any], place: int) -> dict[str, Any]:
@@ -78,6 +80,13 @@ def encode_rows(
     if len(encoded) == 0:
         raise ValueError("the data set has no rows.")
     return encoded
+
+
+def _check_tokenizer(tokenizer: Any) -> None:
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise TypeError(
+            f"no tokenizer: {tokenizer!r:.60}. It is encode_prompts(tokenizer, prompts), and encode_rows(rows, tokenizer)."
+        )
 
 
 def _as_dataset(rows: Iterable[Mapping[str, Any]]) -> Dataset:

@@ -168,14 +168,19 @@ def load_model(
 
     Raises:
         ModuleNotFoundError: where "smollm2" is asked for and its packages are missing.
+        ValueError: for what cannot be loaded; libraries raise many kinds of errors, and do not name it.
     """
     if source == "smollm2":
         model, tokenizer = _smollm2(dtype)
         # a model that came from GGUF refuses save_pretrained; a copy of all its layers does not
         model = with_layers(model, layers or range(model.config.num_hidden_layers))
     else:
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        try:
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+            tokenizer = AutoTokenizer.from_pretrained(source)
+        except Exception as error:
+            where = "" if Path(source).is_dir() else " (no folder here, so it was looked for on the hub)"
+            raise ValueError(f"the model {source} cannot be loaded{where}: {' '.join(str(error).split())}") from error
         model = with_layers(model, layers) if layers else model
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:

@@ -56,6 +56,7 @@ class RolloutConfig(TrainingArguments):
     def __post_init__(self):
         self.remove_unused_columns = False
         self.logging_nan_inf_filter = False  # it would log a loss of its own
+        self.dataloader_pin_memory &= torch.cuda.is_available()  # torch warns at every training on a CPU
         super().__post_init__()
         self.accelerator_config.dispatch_batches = False  # one process cannot cut up rollouts for the others
 

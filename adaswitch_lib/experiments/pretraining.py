@@ -11,7 +11,6 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrai
 
 from adaswitch_lib.data import encode_rows
 from adaswitch_lib.experiments.config import ModelSize, Pretrained, SFTConfig
-from adaswitch_lib.experiments.failures import in_one_line
 from adaswitch_lib.experiments.resuming import arguments, optimisation, quiet, train_or_resume
 from adaswitch_lib.methods import METHODS
 from adaswitch_lib.models import check_shared_vocabulary, load_model
@@ -47,7 +46,7 @@ def untrained(size: ModelSize | Pretrained, tokenizer: PreTrainedTokenizerBase, 
     """
     if isinstance(size, ModelSize):
         return new_model(size, tokenizer, seed)
-    model, own = load_named(size.source, size.layers)
+    model, own = load_model(size.source, size.layers)
     check_shared_vocabulary(model, model, tokenizer, own)
     if not size.lora_rank:
         return model
@@ -57,22 +56,6 @@ def untrained(size: ModelSize | Pretrained, tokenizer: PreTrainedTokenizerBase, 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return get_peft_model(model, adapter)
-
-
-def load_named(
-    source: str, layers: Sequence[int] = (), dtype: torch.dtype = torch.float32
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """As `load_model`.
-
-    Raises:
-        ValueError: for a model that cannot be loaded: libraries raise many kinds of errors, and do not name it.
-    """
-    try:
-        return load_model(source, layers, dtype)
-    except ModuleNotFoundError:  # names what is to be installed
-        raise
-    except Exception as error:
-        raise ValueError(f"the model {source} cannot be loaded: {in_one_line(error)}") from error
 
 
 def train_on_data(

@@ -16,7 +16,7 @@ from adaswitch_lib.experiments import sealed
 from adaswitch_lib.experiments.config import ModelSize, SFTConfig
 from adaswitch_lib.experiments.evaluation import evaluate
 from adaswitch_lib.experiments.locks import locked
-from adaswitch_lib.experiments.pretraining import load_named, train_on_data
+from adaswitch_lib.experiments.pretraining import train_on_data
 from adaswitch_lib.experiments.recipes import LIMITS, TEACHERS, teacher_digest, teacher_folder
 from adaswitch_lib.experiments.table_files import DamagedFile, digest
 from adaswitch_lib.experiments.tasks import TASKS, limited, micro_tokenizer
@@ -39,7 +39,7 @@ def load_teacher(task: str, name: str = "", dtype: torch.dtype = torch.float32) 
     """
     folder, again = teacher_folder(task), f"`python -m adaswitch_lib teachers --task {task}`"
     if "/" in name:
-        return load_named(name, dtype=dtype)
+        return load_model(name, dtype=dtype)
     if name not in ("", teacher_digest(task)):
         raise ValueError(
             f"{name!r} is not the teacher of {task}, whose digest is {teacher_digest(task)!r}; a hub id or a folder has a / in it."
