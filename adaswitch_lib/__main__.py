@@ -30,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log_lines()
         {"run": _run, "status": _status, "collect": _collect, "tune": _tune, "teachers": _teachers}[chosen.command](chosen)
     except KeyboardInterrupt as stop:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough
+        for number in (signal.SIGINT, signal.SIGTERM):  # once is enough
+            signal.signal(number, signal.SIG_IGN)
         print("stopped: the same command goes on from here.", file=sys.stderr)
         return 143 if isinstance(stop, _Terminated) else 130
     except Exception as error:
