@@ -91,7 +91,7 @@ def test_a_run_replaces_an_older_one_of_the_same_name(results):
         records.collect(results)
 
 
-@pytest.mark.parametrize("killed_at", range(1, 6))
+@pytest.mark.parametrize("killed_at", range(1, 7))
 def test_who_is_killed_while_he_collects_leaves_what_another_can_go_on_with(killed_at, results, monkeypatch):
     """At each table, and at the removal of the folders."""
     before, calls, write, discard = everything(results), [], records.write_table, records._discard
