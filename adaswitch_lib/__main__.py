@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log_lines()
         {"run": _run, "status": _status, "collect": _collect, "tune": _tune, "teachers": _teachers}[chosen.command](chosen)
     except KeyboardInterrupt as stop:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough
+        _ignore_stops()  # once is enough
         print("stopped: the same command goes on from here.", file=sys.stderr)
         return 143 if isinstance(stop, _Terminated) else 130
     except Exception as error:
@@ -50,6 +51,11 @@ class _Terminated(KeyboardInterrupt):
 
 def _terminate(*signal_and_frame: Any) -> NoReturn:
     raise _Terminated
+
+
+def _ignore_stops() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -195,4 +201,9 @@ def _teachers(chosen: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    _ignore_stops()
+    if status > 128:  # stopped: nobody waits for the seconds that Python needs to take torch apart
+        sys.stdout.flush()
+        os._exit(status)
+    sys.exit(status)

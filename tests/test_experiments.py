@@ -214,8 +214,11 @@ def test_a_grid_that_is_killed_and_interrupted_ends_as_one_that_was_not(results,
             start_new_session=True,
             preexec_fn=obeys_interrupts,
         )
-        time.sleep(random.uniform(3, 12))
-        family = psutil.Process(process.pid).children(recursive=True)
+        first = psutil.Process(process.pid)
+        while first.cpu_times().user < 1:  # before that, which may take any time, it is Python's to say what an interrupt does
+            time.sleep(0.1)
+        time.sleep(random.uniform(2, 11))
+        family = first.children(recursive=True)
         (os.killpg if signal_ == signal.SIGINT else os.kill)(process.pid, signal_)
         _, error = process.communicate(timeout=10)
         assert not psutil.wait_procs(family, timeout=10)[1]  # no worker goes on by itself

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -91,7 +92,7 @@ def test_a_run_replaces_an_older_one_of_the_same_name(results):
         records.collect(results)
 
 
-@pytest.mark.parametrize("killed_at", range(1, 6))
+@pytest.mark.parametrize("killed_at", range(1, 7))
 def test_who_is_killed_while_he_collects_leaves_what_another_can_go_on_with(killed_at, results, monkeypatch):
     """At each table, and at the removal of the folders."""
     before, calls, write, discard = everything(results), [], records.write_table, records._discard
@@ -155,7 +156,7 @@ CORRUPTIONS = {
     "the last line twice": lambda content: content + content[content[:-1].rfind(b"\n") + 1 :],
     "conflict markers": lambda content: b"<<<<<<< ours\n" + content + b"=======\n" + content + b">>>>>>> theirs\n",
     "numbers to words": lambda content: content.replace(b"0", b"zero"),
-    "a number to another": lambda content: content.replace(b"aaaaaaaa", b"aaaaaaab"),
+    "a digit to another": lambda content: re.sub(rb"\d(?=\D*$)", lambda digit: b"%d" % (9 - int(digit[0])), content),
     "zeros": lambda content: bytes(len(content)),
     "gone": None,
 }
@@ -172,6 +173,7 @@ FILES = [
 def test_a_damaged_file_is_harmless_or_named(name, kind, results):
     before, file = everything(results), results / name
     new = None if CORRUPTIONS[kind] is None else CORRUPTIONS[kind](file.read_bytes())
+    assert new != file.read_bytes()
     file.unlink() if new is None else file.write_bytes(new)
     try:
         now = everything(results)

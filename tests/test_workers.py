@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import psutil
 import pytest
 from helpers import obeys_interrupts
 
+from adaswitch_lib.experiments import workers
 from adaswitch_lib.experiments.failures import FullDisk
 from adaswitch_lib.experiments.workers import work_off
 
@@ -43,6 +45,31 @@ def test_a_full_disk_ends_all_since_it_would_end_each(kind, tmp_path):
     with pytest.raises(FullDisk, match="no space is left on the disk .*goes on"):
         work_off(MAKE, {"a": (kind, str(tmp_path)), "b": ("fine", str(tmp_path))}, jobs=1)
     assert begun(tmp_path, "fine") == 0
+
+
+@pytest.fixture
+def another_thread():
+    """Libraries start some, and a signal comes to whichever thread does not block it."""
+    before, end = signal.signal(signal.SIGINT, signal.default_int_handler), threading.Event()
+    threading.Thread(target=end.wait).start()
+    yield
+    end.set()
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("where", ["__init__", "end"])
+def test_an_interrupt_while_workers_are_started_or_ended_leaves_none(where, tmp_path, monkeypatch, another_thread):
+    step = getattr(workers._Worker, where)
+
+    def interrupted(self, *row):
+        step(self, *row)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+
+    monkeypatch.setattr(workers._Worker, where, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        work_off(MAKE, {what: (what, str(tmp_path)) for what in ("fine", "fine too")}, jobs=2)
+    assert not [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
 
 
 GRID = """

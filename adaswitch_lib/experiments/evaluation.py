@@ -8,7 +8,7 @@ import pandas as pd
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from adaswitch_lib.data import encode_prompts
+from adaswitch_lib.data import RowCollator, encode_rows
 from adaswitch_lib.experiments.tasks.task import Task
 from adaswitch_lib.generation import generate
 from adaswitch_lib.models import eos_token_ids, num_token_ids
@@ -29,17 +29,18 @@ def evaluate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: T
 
 def answers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task, rows: Dataset) -> list[str]:
     """What the model answers to each row's prompt: greedy, without special tokens."""
-    ids, mask = encode_prompts(tokenizer, rows["prompt"])
+    prompts = encode_rows([{"prompt": prompt} for prompt in rows["prompt"]], tokenizer)
+    collate = RowCollator(tokenizer.pad_token_id)
     tokens_at_once = VALUES_AT_ONCE // model.config.get_text_config().hidden_size
     texts = [""] * len(rows)
-    for batch in _batches(mask.sum(-1).tolist(), task.max_new_tokens, tokens_at_once):
-        width = int(mask[batch].sum(-1).max())
+    for batch in _batches([len(row["prompt_ids"]) for row in prompts], task.max_new_tokens, tokens_at_once):
+        asked = collate([prompts[row] for row in batch])
         rollout = generate(
             OnPolicy(),
             model,
             model,
-            ids[batch, -width:].to(model.device),
-            mask[batch, -width:].to(model.device),
+            asked.prompt_ids.to(model.device),
+            asked.prompt_mask.to(model.device),
             max_new_tokens=task.max_new_tokens,
             row_seeds=[0] * len(batch),  # greedy: no token is drawn
             temperature=0.0,

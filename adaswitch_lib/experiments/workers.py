@@ -25,6 +25,8 @@ from adaswitch_lib.experiments.logs import log_lines, logger, watched
 TRIES = 2
 """How often a run is begun whose worker dies."""
 
+STOPS = (signal.SIGTERM, signal.SIGINT)
+
 
 def work_off(make: str, runs: Mapping[str, Any], jobs: int) -> dict[str, str]:
     """Make runs, `jobs` at a time; which of them failed, and why. A worker that dies takes none of the others' runs with it, and
@@ -40,6 +42,7 @@ def work_off(make: str, runs: Mapping[str, Any], jobs: int) -> dict[str, str]:
     """
     level = logging.WARNING if watched() else logger.getEffectiveLevel()
     queue, tries, failed = deque(runs), Counter(), {}
+    workers: list[_Worker] = []  # all that were started
     idle: list[_Worker] = []
     busy: dict[connection.Connection, _Worker] = {}
     bar = tqdm(total=len(runs), unit="run", disable=not watched())
@@ -48,9 +51,12 @@ def work_off(make: str, runs: Mapping[str, Any], jobs: int) -> dict[str, str]:
             while queue and len(busy) < jobs:
                 name = queue.popleft()
                 tries[name] += 1
-                with _interrupts_later():  # or a worker might be started that nobody knows
-                    worker = idle.pop() if idle else _Worker(make, level)
-                    busy[worker.pipe] = worker
+                if not idle:
+                    with _interrupts_later():  # or a worker might be started that nobody knows
+                        workers.append(_Worker(make, level))
+                    idle.append(workers[-1])
+                worker = idle.pop()
+                busy[worker.pipe] = worker
                 worker.begin(name, runs[name])
             for pipe in connection.wait(list(busy)):
                 worker = busy.pop(pipe)
@@ -70,8 +76,9 @@ def work_off(make: str, runs: Mapping[str, Any], jobs: int) -> dict[str, str]:
                     failed[name] = error
                 bar.update()
     finally:
-        for worker in (*idle, *busy.values()):
-            worker.end()
+        with _interrupts_later():  # or a second Ctrl-C might leave some of them
+            for worker in workers:
+                worker.end()
         bar.close()
     return failed
 
@@ -108,7 +115,24 @@ class _Worker:
 
 @contextmanager
 def _interrupts_later() -> Iterator[None]:
-    """Ctrl-C goes to all processes of a terminal, and a process that is started here shall leave it to its parent."""
+    """Ctrl-C and SIGTERM take effect at the end. A process that is started here leaves Ctrl-C, which goes to all processes of a
+    terminal, to its parent."""
+    held: list[int] = []
+    interrupted = STOPS if threading.current_thread() is threading.main_thread() else ()  # no other thread ever is
+    before = {number: signal.signal(number, lambda number, _: held.append(number)) for number in interrupted}
+    try:
+        with _interrupts_blocked():
+            yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in held:
+            signal.raise_signal(number)
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """What is started here inherits that; other threads of this process still get them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
