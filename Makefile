@@ -70,10 +70,10 @@ $(DRAWN:%=$(RUN)/%.ipynb): $(RUN)/%.ipynb: notebooks/%.ipynb draw | setup
 
 teachers: setup  ## Train the teachers of the micro tasks again, into the package (1 hour on 2 cores); of PRESET=smollm2 into its results
 ifeq ($(PRESET),smollm2)
-	$(BIN)/python -m adaswitch_lib teachers --task dialogsum
+	$(BIN)/adaswitch teachers --task dialogsum
 else
-	export OMP_NUM_THREADS=1; $(BIN)/python -m adaswitch_lib teachers --task micro_gsm & other=$$!; \
-	$(BIN)/python -m adaswitch_lib teachers --task micro_dialog && wait $$other
+	export OMP_NUM_THREADS=1; $(BIN)/adaswitch teachers --task micro_gsm & other=$$!; \
+	$(BIN)/adaswitch teachers --task micro_dialog && wait $$other
 endif
 
 test: setup  ## All tests (10 minutes)

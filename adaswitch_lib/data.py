@@ -134,7 +134,7 @@ class _Encoder:
 
     def row_ids(self, row: Mapping[str, Any]) -> tuple[list[int], list[int]]:
         """Ids of the prompt and of the completion; none for a completion that is not there."""
-        prompt, completion = _prompt_and_completion(row)
+        prompt, completion = prompt_and_completion(row)
         prompt_ids = self.prompt_ids(prompt)
         if completion is None:
             return prompt_ids, []
@@ -183,7 +183,7 @@ class _Encoder:
             raise ValueError(f"the tokenizer's chat template cannot write this chat: {error}") from error
 
 
-def _prompt_and_completion(row: Mapping[str, Any]) -> tuple[str | Chat, str | Chat | None]:
+def prompt_and_completion(row: Mapping[str, Any]) -> tuple[str | Chat, str | Chat | None]:
     if not isinstance(row, Mapping):
         raise ValueError(f"a row must be a dict, got {row!r:.60}; of a DatasetDict choose one split, as rows['train'].")
     prompt, completion, chat = (row.get(name) for name in ("prompt", "completion", "messages"))

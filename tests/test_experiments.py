@@ -396,14 +396,14 @@ def test_a_config_that_cannot_be_run_is_not_made(changes, message):
         ("status --preset smoke --method adaswich", "unknown method 'adaswich': use one of sft"),
         ("status --preset smoke --method all adaswich", "unknown method 'adaswich'"),
         ("status --preset smoke --task gsm", "unknown task 'gsm': use one of micro_"),
-        ("run --preset smoke --task all nope", "unknown task 'nope'"),
-        ("run --preset smoke --seed x", "--seed: a seed is a whole number from 0 to 9,999, or all; got x"),
-        ("run --preset smoke --seed -1", "got -1"),
-        ("run --preset smoke --seed all 10000", "got 10000"),
-        ("run --preset smoke --jobs 0", "--jobs: runs at a time are a whole number from 1 on, got 0"),
-        ("run --preset smoke --jobs 1.5", "--jobs: runs at a time are a whole number from 1 on, got 1.5"),
-        ("run --preset smoke --job", "expected one argument"),
-        ("run --preset fast", "unknown preset 'fast': use one of smoke, quick, micro"),
+        ("reproduce --preset smoke --task all nope", "unknown task 'nope'"),
+        ("reproduce --preset smoke --seed x", "--seed: a seed is a whole number from 0 to 9,999, or all; got x"),
+        ("reproduce --preset smoke --seed -1", "got -1"),
+        ("reproduce --preset smoke --seed all 10000", "got 10000"),
+        ("reproduce --preset smoke --jobs 0", "--jobs: runs at a time are a whole number from 1 on, got 0"),
+        ("reproduce --preset smoke --jobs 1.5", "--jobs: runs at a time are a whole number from 1 on, got 1.5"),
+        ("reproduce --preset smoke --job", "expected one argument"),
+        ("reproduce --preset fast", "unknown preset 'fast': use one of smoke, quick, micro"),
         ("collect --preset fast", "unknown preset 'fast'"),
         ("status --preset micro --study floor", "unknown study 'floor': micro has divergences"),
         ("status --preset smoke --study floors nope", "unknown study 'nope'"),
@@ -441,7 +441,7 @@ def test_both_are_reported_where_runs_and_reference_scores_fail(results, capsys,
 
     monkeypatch.setattr("adaswitch_lib.experiments.runs.run_all", fail("run a failed: it did", RuntimeError))
     monkeypatch.setattr(reference_scores, "score_references", fail("no such file", OSError))
-    assert main("run --preset smoke".split()) == 2
+    assert main("reproduce --preset smoke".split()) == 2
     assert capsys.readouterr().err == "error: run a failed: it did\nreference scores: no such file\n"
 
 

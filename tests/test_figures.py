@@ -1,4 +1,3 @@
-import inspect
 import re
 import subprocess
 import sys
@@ -12,13 +11,11 @@ from made_results import Made, everything
 from adaswitch_lib import METHODS, AdaSwitch, Method, OnPolicy, SwitchRule
 from adaswitch_lib.experiments.tasks import TASKS
 from adaswitch_lib.report import figures
+from adaswitch_lib.report.everything import FIGURES, draw  # what is left out there is tested by its own name
 from adaswitch_lib.report.figures import drawing
 from adaswitch_lib.report.plot_style import in_order, label, look, with_floor
 
 RULE = SwitchRule(multiplier=1.3, window=4, min_history=2)
-OF_RESULTS = [
-    name for name in figures.__all__ if list(inspect.signature(getattr(figures, name)).parameters) == ["results"]
-]  # the others are tested by their own names
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +40,7 @@ def texts(ax):
     return [text.get_text() for text in ax.figure.findobj(plt.Text)]
 
 
-@pytest.mark.parametrize("name", OF_RESULTS)
+@pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_is_drawn_in_plain_words_with_alternative_text(name, results, tmp_path):
     ax = getattr(figures, name)(results)
     assert any(panel.lines or panel.images or panel.collections for panel in ax.figure.axes)
@@ -54,11 +51,19 @@ def test_every_figure_is_drawn_in_plain_words_with_alternative_text(name, result
     assert f'alt="{ax.figure.alt[:20]}' in shown._repr_html_().replace("&#x27;", "'")
 
 
-@pytest.mark.parametrize("name", OF_RESULTS)
+@pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_can_be_drawn_of_two_runs(name, tmp_path):
     """One seed of AdaSwitch and KD on word problems, and no study."""
     folder = Made(range(1)).grid(("micro_gsm",), ("kd", "adaswitch")).write(tmp_path)
     figures.show(getattr(figures, name)(folder))
+
+
+def test_all_is_drawn_at_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ADASWITCH_HOME", str(tmp_path))
+    Made(range(1)).grid(("micro_gsm",), ("kd", "adaswitch")).write(tmp_path / "results" / "mine")
+    draw("mine")
+    assert {file.stem for file in (tmp_path / "figures" / "mine").iterdir()} == set(FIGURES)
+    assert (tmp_path / "results" / "mine" / "claims.md").exists() and str(tmp_path / "figures") in capsys.readouterr().out
 
 
 def test_differences_have_a_panel_a_task_and_floor(results):

@@ -64,6 +64,29 @@ def test_tables_and_figures_are_made_without_torch():
     run(REPORT + LOADED.format(unwanted=unwanted), ROOT / "results" / "micro")
 
 
+COMMAND = """
+import sys
+from adaswitch_lib.__main__ import main
+sys.exit(main({arguments}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing", "extra"),
+    [(["train"], "trl", "trl"), (["status"], "pandas", "experiments"), (["reproduce"], "matplotlib", "experiments,report")],
+)
+def test_commands_say_what_to_install(arguments, missing, extra):
+    code = BLOCKED.format(blocked=[missing]) + COMMAND.format(arguments=arguments)
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert out.returncode == 2
+    assert out.stderr.splitlines()[-1] == f"error: adaswitch {arguments[0]} needs {missing}: pip install '.[{extra}]'"
+
+
+def test_the_list_of_commands_needs_no_torch():
+    code = "from adaswitch_lib.__main__ import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    run(code + "import sys" + LOADED.format(unwanted={"torch", "transformers"}))
+
+
 @pytest.mark.parametrize("name", ["switching", "divergence"])
 def test_the_rule_and_the_divergences_need_torch_alone(name):
     run(BLOCKED.format(blocked=[*LABORATORY, "transformers", "accelerate"]) + f"import adaswitch_lib.{name}")

@@ -15,9 +15,10 @@ from datasets import Dataset, IterableDataset
 from helpers import same_text
 from transformers import AutoModelForCausalLM, AutoTokenizer, HfArgumentParser
 from trl import DistillationConfig, DistillationTrainer
-from trl_pair import CHATS, PROMPTS, SETTINGS, config, save_pair, trainer
+from trl_pair import CHATS, PROMPTS, RULE, SETTINGS, config, save_pair, trainer
 
 from adaswitch_lib import AdaSwitch, Source, StopAtSwitch, SwitchRule, completion_logits, distillation_loss, generate, load_pair
+from adaswitch_lib.__main__ import main
 from adaswitch_lib.trl import POLICIES, AdaSwitchConfig, AdaSwitchTrainer, check_trl
 
 ROOT = Path(__file__).parents[1]
@@ -207,9 +208,51 @@ def test_the_script_of_the_page_runs_as_it_stands(tmp_path):
     assert "TEACHER" in done.stdout or "STUDENT" in done.stdout
 
 
+def answered(file):
+    """Chats with their answers, as most published ones."""
+    rows = [{"messages": [*chat, {"role": "assistant", "content": "One, two."}]} for chat in CHATS]
+    Dataset.from_list(rows).to_json(file)
+    return file
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_the_command_trains_on_chats_by_a_file_of_settings(is_file, folder, tmp_path, capsys):
+    out, data = tmp_path / "out", tmp_path / "data"
+    data.mkdir()
+    file = answered(data / "chats.jsonl")
+    settings = SETTINGS | RULE | {"policy": "stop", "use_cpu": True, "use_peft": True, "lora_target_modules": ["all-linear"]}
+    (tmp_path / "run.yaml").write_text("".join(f"{name}: {value}\n" for name, value in settings.items()))
+    options = {"model": folder / "student", "teacher_model": folder / "teacher", "dataset_name": file if is_file else data}
+    options |= {"config": tmp_path / "run.yaml", "output_dir": out, "policy": "adaswitch"}
+    assert main(["train", *(str(part) for name, value in options.items() for part in (f"--{name}", value))]) == 0
+    assert "switch_rate" in capsys.readouterr().out
+    assert torch.load(out / "training_args.bin", weights_only=False).make_policy() == AdaSwitch(SwitchRule(1.2, 4, 2))
+    assert peft.PeftModel.from_pretrained(models(folder)[1], out)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("", "name both models and the data: --model, --teacher_model, --dataset_name."),
+        ("--model a --teacher_model b --dataset_name rows.txt", "rows.txt must be one of .json, .jsonl, .parquet"),
+        ("--model a --teacher_model b --dataset_name rows.json", "no prompt among text"),
+        ("--model a --teacher_model b --dataset_name nowhere/x", "nowhere/x"),
+        ("--policy gkd", "unknown policy 'gkd'"),
+        ("--max_steps many", "--max-steps: invalid int value: 'many'"),
+    ],
+)
+def test_the_command_says_what_is_wrong_in_one_line(options, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    Path("rows.txt").touch()
+    Path("rows.json").write_text('{"text": "one"}\n')
+    assert main(["train", "--use_cpu", *options.split()]) == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(error) == 1 and message in error[0]
+
+
 def test_the_example_of_chats_trains_an_adapter(folder, tmp_path):
-    chats = Dataset.from_list([{"messages": [*chat, {"role": "assistant", "content": "One, two."}]} for chat in CHATS])
-    chats.to_json(tmp_path / "chats.jsonl")
+    answered(tmp_path / "chats.jsonl")
     options = {"model": folder / "student", "teacher": folder / "teacher", "chats": tmp_path / "chats.jsonl"} | SETTINGS
     options = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
     arguments = ["distill_chat.py", *options, "--output_dir", str(tmp_path / "out"), "--use_cpu", "true"]

@@ -9,6 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from accelerate import DistributedType
+from accelerate.commands.config.config_args import load_config_from_file
 from transformers import AutoModelForCausalLM
 from trl_pair import PROMPTS, RULE, SETTINGS, save_pair, trainer
 
@@ -29,6 +31,13 @@ def alone(tmp_path_factory):
     return folder
 
 
+@pytest.mark.parametrize("kind", ["fsdp2", "zero3"])
+def test_files_for_many_gpus_are_as_accelerate_wants_them(kind):
+    config = load_config_from_file(str(ROOT / "examples" / f"accelerate_{kind}.yaml"))
+    assert config.distributed_type == {"fsdp2": DistributedType.FSDP, "zero3": DistributedType.DEEPSPEED}[kind]
+    assert config.fsdp_config.get("fsdp_version") == 2 or config.deepspeed_config["zero_stage"] == 3
+
+
 @pytest.mark.parametrize("kind", ["ddp", "fsdp2", "zero3"])
 def test_two_processes_take_the_step_of_one(kind, alone, tmp_path):
     if kind == "zero3":
@@ -37,8 +46,8 @@ def test_two_processes_take_the_step_of_one(kind, alone, tmp_path):
     options |= {name: alone / name for name in ("teacher", "student")}
     options["model"] = options.pop("student")
     if kind == "ddp":
-        launch, scripts = ["--multi_gpu", "--num_machines=1", "--dynamo_backend=no"], ["examples/distill.py"]
-        options["use_cpu"] = True
+        launch, scripts = ["--multi_gpu", "--num_machines=1", "--dynamo_backend=no"], ["-m", "adaswitch_lib", "train"]
+        options |= {"use_cpu": True, "teacher_model": options.pop("teacher"), "dataset_name": options.pop("prompts")}
     else:
         launch, scripts = [f"--config_file=examples/accelerate_{kind}.yaml"], ["tests/cpus_as_gpus.py", "examples/distill.py"]
     with socket.socket() as free:

@@ -78,9 +78,9 @@ from adaswitch_lib import __main__
 from adaswitch_lib.experiments.failures import FullDisk
 from adaswitch_lib.experiments.workers import work_off
 
-__main__._run = lambda chosen: work_off("pretend_runs:make", {i: ("sleep", sys.argv[1]) for i in range(8)}, 2)
+__main__._run = lambda arguments: work_off("pretend_runs:make", {i: ("sleep", sys.argv[1]) for i in range(8)}, 2)
 if __name__ == "__main__":
-    sys.exit(__main__.main(["run"]))
+    sys.exit(__main__.main(["reproduce"]))
 """
 
 

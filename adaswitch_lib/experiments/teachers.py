@@ -37,7 +37,7 @@ def load_teacher(task: str, name: str = "", dtype: torch.dtype = torch.float32) 
         ValueError: if it is another one than `name` says, or cannot be loaded.
         DamagedFile: if a file is not what was written.
     """
-    folder, again = teacher_folder(task), f"`python -m adaswitch_lib teachers --task {task}`"
+    folder, again = teacher_folder(task), f"`adaswitch teachers --task {task}`"
     if "/" in name:
         return load_model(name, dtype=dtype)
     if name not in ("", teacher_digest(task)):
@@ -111,7 +111,7 @@ def _card(task: str, config: SFTConfig, model: PreTrainedModel, tokenizer: PreTr
         "",
         *what,
         f"{config.num_rows:,} rows, {config.steps:,} steps of {config.batch_size} rows, highest rate {config.learning_rate}.",
-        f"Rebuilt by `python -m adaswitch_lib teachers --task {task}`. Scores of greedy answers:",
+        f"Rebuilt by `adaswitch teachers --task {task}`. Scores of greedy answers:",
         "",
         "| task | split | rows | scores |",
         "|---|---|---|---|",

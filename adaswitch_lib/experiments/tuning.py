@@ -116,7 +116,7 @@ def _between(best: float, by_rate: dict[float, float]) -> float:
 def _scores(configs: Sequence[RunConfig]) -> list[tuple[RunConfig, float]]:
     results = results_dir("tuning")
     if missing := {config.id for config in configs} - finished(results):
-        raise ValueError(f"{len(missing)} candidates have not been run: python -m adaswitch_lib tune runs them.")
+        raise ValueError(f"{len(missing)} candidates have not been run: adaswitch tune runs them.")
     metrics = read_table(results, "metrics").query("split == 'validation'")
     scored = []
     for config in configs:
