@@ -21,6 +21,9 @@ from adaswitch_lib.rollout import Rollout, Source
 CHUNK_ELEMENTS = 2**18
 """Largest [tokens × vocab] block that a loss holds in float32; 1 MB a tensor, of which it needs about ten."""
 
+GPU_FACTOR = 2**7
+"""How many times larger a block is on a GPU, where small ones cost more to launch than to compute; 128 MB a tensor."""
+
 
 def completion_logits(model: PreTrainedModel, rollout: Rollout) -> Tensor:
     """The model's logits for every completion token, over the rollout's ids, shape [batch pos vocab].
@@ -44,7 +47,7 @@ def distillation_loss(
     """Token-level distillation: Σ_real D(p_T, p_S) / num_tokens.
 
     Works in chunks of tokens: besides the gradient, in the student's own type, no more than
-    `CHUNK_ELEMENTS` logits are held in float32. Gradients flow to the student alone.
+    `CHUNK_ELEMENTS` logits are held in float32, on a GPU `GPU_FACTOR` times as many. Gradients flow to the student alone.
 
     Args:
         teacher_logits, student_logits: shape [batch pos vocab], any float types.
@@ -128,7 +131,8 @@ class _ChunkedSum(torch.autograd.Function):
     def forward(ctx, logits: Tensor, tokens: Tensor, token_loss: TokenLoss) -> Tensor:
         total = torch.zeros((), dtype=torch.float32, device=logits.device)
         gradient = torch.zeros_like(logits) if ctx.needs_input_grad[0] else None
-        for chunk in tokens.split(max(1, CHUNK_ELEMENTS // logits.shape[-1])):
+        elements = CHUNK_ELEMENTS * (1 if logits.device.type == "cpu" else GPU_FACTOR)
+        for chunk in tokens.split(max(1, elements // logits.shape[-1])):
             at = chunk.unbind(-1)  # index by token: flattening a slice of the logits would copy it
             student = logits.detach()[at].requires_grad_(gradient is not None)
             with torch.set_grad_enabled(gradient is not None):

@@ -1,7 +1,8 @@
 """How tokens get written: `generate` has a policy write one completion a prompt.
 
 `request` checks what is asked for and `supported` whether the models can do it, `session` writes blocks of tokens, `decoder` is a
-model with a key-value cache that rows can leave, and `sampling` draws tokens from row seeds.
+model with a key-value cache that rows can leave, `static` the same in buffers that stay where they are, for a GPU, and `sampling`
+draws tokens from row seeds.
 """
 
 from __future__ import annotations

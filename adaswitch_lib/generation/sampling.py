@@ -32,7 +32,7 @@ def row_uniforms(row_seeds: Sequence[int], num_positions: int) -> Tensor:
     return torch.stack([of_row(int(seed)) for seed in row_seeds])
 
 
-def sample(logits: Tensor, uniforms: Tensor, temperature: float) -> Tensor:
+def draw(logits: Tensor, uniforms: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """One token a row: the first id whose cumulative probability exceeds the row's uniform.
 
     Args:
@@ -41,21 +41,27 @@ def sample(logits: Tensor, uniforms: Tensor, temperature: float) -> Tensor:
         temperature: 0 takes the likeliest id, the lowest of equals.
 
     Returns:
-        Shape [rows], long.
-
-    Raises:
-        FloatingPointError: if a row has no distribution (NaN, +inf, or nothing but -inf).
+        tokens: shape [rows], long.
+        bad: which rows have no distribution (NaN, +inf, or nothing but -inf), shape [rows]; their tokens mean nothing.
     """
     if temperature == 0:
         token = logits.argmax(-1)
-        bad = ~logits.gather(-1, token[:, None])[:, 0].isfinite()  # argmax finds a NaN where there is one
-    else:
-        cdf = (logits.float() / temperature).softmax(-1).cumsum(-1)
-        total = cdf[:, -1:]
-        bad = total[:, 0].isnan()
-        # Σp is 1 up to rounding: scaling keeps the draw below it, so an id of probability 0 is never taken
-        draw = torch.minimum(uniforms[:, None].float() * total, total.nextafter(torch.zeros_like(total)))
-        token = torch.searchsorted(cdf, draw, right=True)[:, 0]
+        return token, ~logits.gather(-1, token[:, None])[:, 0].isfinite()  # argmax finds a NaN where there is one
+    cdf = (logits.float() / temperature).softmax(-1).cumsum(-1)
+    total = cdf[:, -1:]
+    # Σp is 1 up to rounding: scaling keeps the draw below it, so an id of probability 0 is never taken
+    below = torch.minimum(uniforms[:, None].float() * total, total.nextafter(torch.zeros_like(total)))
+    token = torch.searchsorted(cdf, below, right=True)[:, 0]
+    return token.clamp(max=logits.shape[-1] - 1), total[:, 0].isnan()
+
+
+def sample(logits: Tensor, uniforms: Tensor, temperature: float) -> Tensor:
+    """The tokens of `draw`.
+
+    Raises:
+        FloatingPointError: if a row has no distribution.
+    """
+    token, bad = draw(logits, uniforms, temperature)
     if bad.any():
         raise FloatingPointError(f"no distribution to sample from in {int(bad.sum())} of {len(bad)} rows")
     return token

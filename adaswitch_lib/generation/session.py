@@ -17,7 +17,8 @@ from torch import Tensor
 from adaswitch_lib.divergence import divergence_function, resolution
 from adaswitch_lib.generation.decoder import Decoder
 from adaswitch_lib.generation.request import Request
-from adaswitch_lib.generation.sampling import row_uniforms, sample
+from adaswitch_lib.generation.sampling import draw, row_uniforms, sample
+from adaswitch_lib.generation.static import StaticDecoder, new_decoder
 from adaswitch_lib.rollout import Rollout, Source
 
 
@@ -26,7 +27,7 @@ class Group:
     """Rows that are written together, and what the two models remember of them."""
 
     rows: Tensor
-    decoders: dict[Source, Decoder]
+    decoders: dict[Source, Decoder | StaticDecoder]
 
     def select(self, keep: Tensor, drop: Tensor, models: Collection[Source]) -> Group:
         """The rows where `keep` is true, less the last `drop[row]` tokens that the decoders were fed, for these models."""
@@ -59,6 +60,9 @@ class Block:
 
 CHUNK_ELEMENTS = 2**19
 """How many logits of each model a divergence is measured on at once."""
+
+GPU_CHUNK_ELEMENTS = 2**25
+"""The same on a GPU, where small chunks cost more to launch than to compute; 128 MB a tensor in float32."""
 
 Judge = Callable[["Session", Block], Tensor]
 """Says which tokens of a block the teacher takes: bool, shape [rows new]. The first of a row counts."""
@@ -115,10 +119,10 @@ class Session:
 
     def start(self) -> Group:
         """All rows, nothing written yet."""
-        vocab_size = self.request.vocab_size
+        prompt_mask, vocab_size, more = self.ids_mask[:, : self.prompt_width], self.request.vocab_size, self.source.shape[1]
         return Group(
             torch.arange(len(self.ids), device=self.ids.device),
-            {who: Decoder(model, vocab_size, self.ids_mask[:, :0], self.prompt_width) for who, model in self.models.items()},
+            {who: new_decoder(who, model, vocab_size, prompt_mask, more) for who, model in self.models.items()},
         )
 
     def write(self, group: Group | None, writer: Source, judge: Judge | None = None, hand_over: bool = False) -> Group | None:
@@ -182,19 +186,22 @@ class Session:
         wanted = scored or (self.request.keep_teacher_logits and writer is Source.TEACHER)
         start = self.length[group.rows]
         size = min(self.request.block_size, self.request.max_new_tokens - int(start.min()))
-        tokens, logits = [], []
-        ended = torch.zeros_like(start, dtype=torch.bool)
+        tokens, logits, on_cpu = [], [], start.device.type == "cpu"
+        ended, broken = (torch.zeros_like(start, dtype=torch.bool) for _ in range(2))
         ids, mask = self._unseen(group, writer)
         for i in range(size):
             scores = group.decoders[writer].feed(ids, mask, keep=1)[:, 0]
-            token = self._sample(scores, group.rows, start + i, writer)
+            token, bad = draw(scores, self.uniforms[group.rows, start + i, writer], self.request.temperature)
             tokens.append(token)
             if wanted:
                 logits.append(scores)
+            broken |= bad
             ended |= torch.isin(token, self.eos_token_ids)
-            if ended.all():
+            if on_cpu and ended.all():  # a GPU, asked at every token, would wait for us
                 break
             ids, mask = token[:, None], torch.ones_like(token)[:, None]
+        if broken.any():
+            raise NonFiniteLogits(writer)
         draft = torch.stack(tokens, dim=1)
         positions = start[:, None] + torch.arange(draft.shape[1], device=draft.device)
         eos = torch.isin(draft, self.eos_token_ids).long()
@@ -219,12 +226,6 @@ class Session:
         columns = end[:, None] + torch.arange(-group.decoders[who].unseen, 0, device=end.device)
         return self.ids[group.rows].gather(1, columns), self.ids_mask[group.rows].gather(1, columns)
 
-    def _sample(self, logits: Tensor, rows: Tensor, positions: Tensor, who: Source) -> Tensor:
-        try:
-            return sample(logits, self.uniforms[rows, positions, who], self.request.temperature)
-        except FloatingPointError as error:
-            raise NonFiniteLogits(who) from error
-
     def _record(self, block: Block, writer: Source) -> None:
         at = (block.rows[:, None], block.positions)
         self.ids[block.rows[:, None], self.prompt_width + block.positions] = block.tokens
@@ -239,9 +240,10 @@ class Session:
             self.teacher_logits[at] = logits
 
     def _measured(self, block: Block) -> Tensor:
-        """d of every token, in chunks that stay in a processor's cache: three times as fast with 50,000 words."""
+        """d of every token, on a CPU in chunks that stay in its cache: three times as fast with 50,000 words."""
         teacher, student = block.logits[Source.TEACHER], block.logits[Source.STUDENT]
-        chunk = max(1, CHUNK_ELEMENTS // teacher.shape[-1])
+        elements = CHUNK_ELEMENTS if teacher.device.type == "cpu" else GPU_CHUNK_ELEMENTS
+        chunk = max(1, elements // teacher.shape[-1])
         pairs = zip(teacher.flatten(0, 1).split(chunk), student.flatten(0, 1).split(chunk), strict=True)
         divergence = torch.cat([self.measure(*pair) for pair in pairs]).view(block.tokens.shape)
         of_real = divergence[block.real]
@@ -257,7 +259,11 @@ class Session:
         rows, offset = block.rows[taken], offset[taken]
         position = block.positions[taken].gather(1, offset[:, None])[:, 0]
         logits = block.logits[Source.TEACHER][taken, offset]
-        self.ids[rows, self.prompt_width + position] = self._sample(logits, rows, position, Source.TEACHER)
+        try:
+            token = sample(logits, self.uniforms[rows, position, Source.TEACHER], self.request.temperature)
+        except FloatingPointError as error:
+            raise NonFiniteLogits(Source.TEACHER) from error
+        self.ids[rows, self.prompt_width + position] = token
         self.source[rows, position] = int(Source.TEACHER)
         if hand_over:
             self.switch_index[rows] = position
@@ -270,10 +276,8 @@ class Session:
     def _join(self, groups: list[Group]) -> Group | None:
         if not groups:
             return None
-        return Group(
-            torch.cat([group.rows for group in groups]),
-            {who: Decoder.join([group.decoders[who] for group in groups]) for who in self._needed_to_continue},
-        )
+        decoders = {who: [group.decoders[who] for group in groups] for who in self._needed_to_continue}
+        return Group(torch.cat([group.rows for group in groups]), {who: type(same[0]).join(same) for who, same in decoders.items()})
 
     @property
     def _needed_to_continue(self) -> list[Source]:

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from adaswitch_lib.generation.decoder import Decoder, no_router_logits, score
+from adaswitch_lib.generation.decoder import no_router_logits, score
+from adaswitch_lib.generation.static import is_static, new_decoder
 
-_supported: WeakSet[PreTrainedModel] = WeakSet()
+_supported: dict[bool, WeakSet[PreTrainedModel]] = {False: WeakSet(), True: WeakSet()}
+"""By whether they write within `static_decoding`."""
 
 
 def check_is_whole(model: PreTrainedModel, who: str) -> None:
@@ -34,7 +36,7 @@ def check_is_whole(model: PreTrainedModel, who: str) -> None:
 def check_supported(model: PreTrainedModel, vocab_size: int, device: torch.device) -> None:
     """Raise ValueError for a model that scores a text otherwise token by token, padded and cut back, than in one plain pass."""
     model = getattr(model, "_orig_mod", model)  # of torch.compile, which would compile for the toy text
-    if model in _supported:
+    if model in _supported[is_static()]:
         return
     try:
         with eval_mode(model), torch.no_grad(), torch.autocast(device.type, enabled=False):
@@ -47,7 +49,7 @@ def check_supported(model: PreTrainedModel, vocab_size: int, device: torch.devic
     if error > max(0.03, 32 * torch.finfo(model.dtype).eps):
         raise ValueError(_refusal(model, "scores a text otherwise token by token, with a cache and padding, than in one pass"))
     if error == error:  # weights that give NaN are found where texts are written
-        _supported.add(model)
+        _supported[is_static()].add(model)
 
 
 @contextmanager
@@ -85,7 +87,7 @@ def _cache_error(model: PreTrainedModel, vocab_size: int, device: torch.device) 
     more = {"use_cache": False} | no_router_logits(model)
     padded = _distributions(score(model, torch.stack([long, short.roll(pad)]), mask, length, vocab_size, **more))
 
-    decoder = Decoder(model, vocab_size, mask[:, :0], unseen=prompt)
+    decoder = new_decoder("asked", model, vocab_size, mask[:, :prompt], extra + rest)
     first = decoder.feed(torch.stack([long[:prompt], short.roll(pad)[:prompt]]), mask[:, :prompt], keep=prompt)
     # the second row gets tokens that are not its own, which are cut off again
     draft = decoder.feed(torch.stack([long[prompt:-rest], short[-extra:]]), mask[:, -extra:], keep=extra)
