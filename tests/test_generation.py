@@ -12,6 +12,7 @@ from adaswitch_lib import (
     DIVERGENCES,
     AdaSwitch,
     FixedSwitch,
+    NoisyTeacher,
     OffPolicy,
     OnPolicy,
     PerTokenSwitch,
@@ -36,6 +37,7 @@ POLICIES = [
     StopAtSwitch(RULE),
     RandomSwitch(RULE),
     FixedSwitch(0.3),
+    NoisyTeacher(0.2),
     SpeculativeKD(top_k=8),
     PerTokenSwitch(0.4, 0.02),
 ]

@@ -59,3 +59,13 @@ def sample(logits: Tensor, uniforms: Tensor, temperature: float) -> Tensor:
     if bad.any():
         raise FloatingPointError(f"no distribution to sample from in {int(bad.sum())} of {len(bad)} rows")
     return token
+
+
+def disturbed(tokens: Tensor, uniforms: Tensor, share: float, ids: Tensor) -> Tensor:
+    """The tokens, of which a share is replaced by one of `ids`, all alike.
+
+    Args:
+        tokens, uniforms: shape [rows]; the uniforms decide both whether and by what.
+    """
+    at = (uniforms / share * len(ids)).long().clamp(max=len(ids) - 1)
+    return torch.where(uniforms < share, ids[at], tokens)

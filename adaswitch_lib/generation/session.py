@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from torch import Tensor
 from adaswitch_lib.divergence import divergence_function, resolution
 from adaswitch_lib.generation.decoder import Decoder
 from adaswitch_lib.generation.request import Request
-from adaswitch_lib.generation.sampling import row_uniforms, sample
+from adaswitch_lib.generation.sampling import disturbed, row_uniforms, sample
 from adaswitch_lib.rollout import Rollout, Source
 
 
@@ -60,6 +61,9 @@ class Block:
 CHUNK_ELEMENTS = 2**19
 """How many logits of each model a divergence is measured on at once."""
 
+NOISE = 0x9E3779B97F4A7C15
+"""Added to a row's seed for what decides of its noise."""
+
 Judge = Callable[["Session", Block], Tensor]
 """Says which tokens of a block the teacher takes: bool, shape [rows new]. The first of a row counts."""
 
@@ -87,6 +91,7 @@ class Session:
         source, divergence: as in `Rollout`, shape [batch width].
         switch_index: as in `Rollout`.
         resolution: the divergence below which the two models may differ by rounding alone.
+        noise: share of each model's tokens that are replaced by a random one.
     """
 
     def __init__(self, request: Request, divergence: str):
@@ -103,6 +108,7 @@ class Session:
         self.resolution = max(resolution(divergence, dtype) for dtype in dtypes)
         self.eos_token_ids = request.eos_token_ids
         self.uniforms = row_uniforms(request.row_seeds, width).float().to(prompt_ids.device)  # MPS has no float64
+        self.noise = {Source.STUDENT: request.student_noise, Source.TEACHER: 0.0}
         self.ids = torch.cat([prompt_ids, prompt_ids.new_zeros(batch, width)], dim=1)
         self.ids_mask = torch.cat([prompt_mask.long(), prompt_ids.new_ones(batch, width)], dim=1)
         self.length = prompt_ids.new_zeros(batch)
@@ -216,10 +222,25 @@ class Session:
         return self.ids[group.rows].gather(1, columns), self.ids_mask[group.rows].gather(1, columns)
 
     def _sample(self, logits: Tensor, rows: Tensor, positions: Tensor, who: Source) -> Tensor:
+        temperature = self.request.temperature if who is Source.STUDENT else self.request.teacher_temperature
         try:
-            return sample(logits, self.uniforms[rows, positions, who], self.request.temperature)
+            token = sample(logits, self.uniforms[rows, positions, who], temperature)
         except FloatingPointError as error:
             raise NonFiniteLogits(who) from error
+        if self.noise[who] > 0:
+            token = disturbed(token, self._noise_uniforms[rows, positions, who], self.noise[who], self._not_eos)
+        return token
+
+    @cached_property
+    def _noise_uniforms(self) -> Tensor:
+        """As `uniforms`, but independent of them."""
+        seeds = [(int(seed) + NOISE) % 2**64 for seed in self.request.row_seeds]
+        return row_uniforms(seeds, self.source.shape[1]).float().to(self.ids.device)
+
+    @cached_property
+    def _not_eos(self) -> Tensor:
+        ids = torch.arange(self.request.vocab_size, device=self.ids.device)
+        return ids[~torch.isin(ids, self.eos_token_ids)]
 
     def _record(self, block: Block, writer: Source) -> None:
         at = (block.rows[:, None], block.positions)

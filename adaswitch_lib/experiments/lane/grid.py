@@ -1,0 +1,87 @@
+"""Which runs the lane has; the plan stands in docs/log.md. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from adaswitch_lib.experiments.table_files import read_table_file
+from adaswitch_lib.methods import METHODS, Method
+
+WRITERS: dict[str, Method] = {name: METHODS[name] for name in ("offpolicy", "onpolicy", "skd", "adaswitch", "random")} | {
+    "floor": replace(METHODS["adaswitch"], label="AdaSwitch, floor = 0.5 nat", style=("#E69F00", "*")),
+    "dart": Method("DART", "NoisyTeacher", style=("#332288", "H"), source="arXiv 1703.09327"),
+}
+"""The methods that are compared, by name."""
+
+TOP_KS = (7, 9, 11)
+"""What SKD may have; each cell has the best by validation with the seed `TUNING_SEED`."""
+
+GAMMAS = (0.0, 0.1, 0.3, 0.6)
+TUNING_SEED = 99
+SEEDS = tuple(range(100, 110))
+TRACED = SEEDS[0]
+"""The seed whose texts are kept to be read."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A world: how fast advice fails, how often a student's token is blown away, how long the supervised start is [steps]."""
+
+    gamma: float
+    gusts: float = 0.05
+    sft_steps: int = 180
+
+
+CHART = tuple(Cell(gamma) for gamma in GAMMAS)
+CALM, POOR = Cell(0.3, gusts=0.0), Cell(0.3, sft_steps=80)
+CELLS = (*CHART, CALM, POOR)
+
+
+@dataclass(frozen=True)
+class LaneRun:
+    """One student: a cell, a method of `WRITERS` and a seed. `top_k` is SKD's; 0 for the others."""
+
+    cell: Cell
+    method: str
+    seed: int
+    top_k: int = 0
+
+    @property
+    def id(self) -> str:
+        return "-".join(map(str, [*asdict(self.cell).values(), self.method + f"{self.top_k}" * bool(self.top_k), self.seed]))
+
+
+def methods_of(cell: Cell) -> list[str]:
+    """In the cells of the chart all; elsewhere no second floor, and in calm air no DART, which is off-policy KD there."""
+    left_out = {*(["floor"] if cell not in CHART else []), *(["dart"] if cell.gusts == 0 else [])}
+    return [name for name in WRITERS if name not in left_out]
+
+
+def tuning() -> list[LaneRun]:
+    """The runs by which SKD's top k is chosen."""
+    return [LaneRun(cell, "skd", TUNING_SEED, k) for cell in CELLS for k in TOP_KS]
+
+
+def best_top_k(runs: pd.DataFrame) -> dict[Cell, int]:
+    """Of each cell whose tuning runs are done, by KL on validation text."""
+    tuned = runs[(runs.seed == TUNING_SEED) & (runs.method == "skd")]
+    best = {}
+    for cell in CELLS:
+        rows = tuned[(tuned.gamma == cell.gamma) & (tuned.gusts == cell.gusts) & (tuned.sft_steps == cell.sft_steps)]
+        if set(rows.top_k) == set(TOP_KS):
+            best[cell] = int(rows.top_k[rows.validation_kl.idxmin()])
+    return best
+
+
+def planned(seed: int, top_k: dict[Cell, int]) -> list[LaneRun]:
+    """All runs of one seed."""
+    return [LaneRun(cell, name, seed, top_k[cell] if name == "skd" else 0) for cell in CELLS for name in methods_of(cell)]
+
+
+def finished(results: Path) -> pd.DataFrame:
+    """A row a run that is done: its settings, what it learned from, and its scores."""
+    file = results / "runs.csv"
+    return read_table_file(file) if file.is_file() else pd.DataFrame(columns=["run", "seed", "method"])
