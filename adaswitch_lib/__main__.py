@@ -1,4 +1,4 @@
-"""Commands: `python -m adaswitch_lib run | status | collect | tune | teachers`."""
+"""Commands: `python -m adaswitch_lib run | status | collect | tune | teachers | lane`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from adaswitch_lib.experiments.logs import log_lines
 
         log_lines()
-        {"run": _run, "status": _status, "collect": _collect, "tune": _tune, "teachers": _teachers}[chosen.command](chosen)
+        commands = {"run": _run, "status": _status, "collect": _collect, "tune": _tune, "teachers": _teachers, "lane": _lane}
+        commands[chosen.command](chosen)
     except KeyboardInterrupt as stop:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough
         print("stopped: the same command goes on from here.", file=sys.stderr)
@@ -78,6 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_jobs(command)
     command = commands.add_parser("teachers", help="train teachers again, those of the micro tasks into the package")
     command.add_argument("--task", nargs="+", default=["all"], help="names, or all: the micro tasks")
+    command = commands.add_parser("lane", help="make the runs of the lane; what is done is skipped")
+    command.add_argument("--seed", nargs="+", default=["all"], help="numbers, or all")
     return parser
 
 
@@ -192,6 +195,13 @@ def _teachers(chosen: argparse.Namespace) -> None:
     for task in names:
         with StepBar(f"teacher of {task}", TEACHERS[task].steps) as bar:
             print(train_teacher(task, [bar]))
+
+
+def _lane(chosen: argparse.Namespace) -> None:
+    from adaswitch_lib.experiments.lane.grid import SEEDS
+    from adaswitch_lib.experiments.lane.runs import run_all
+
+    run_all(_seeds(_named(chosen.seed, [str(seed) for seed in SEEDS])))
 
 
 if __name__ == "__main__":

@@ -374,3 +374,31 @@ def test_what_stands_in_the_padding_of_prompts_is_not_read(pair, prompts):
 def test_prompts_of_any_integer_type_write_the_same(pair, prompts):
     narrow = tuple(tensor.int() for tensor in prompts)
     assert same_text(write(AdaSwitch(), pair, narrow), write(AdaSwitch(), pair, prompts))
+
+
+@pytest.mark.parametrize("policy", [OnPolicy(), FixedSwitch(0.5)], ids=lambda policy: type(policy).__name__)
+def test_noise_replaces_the_students_tokens_alone_at_its_rate(policy, pair, prompts):
+    ids, mask = (tensor.repeat(12, 1) for tensor in prompts)
+    rollout = write(policy, pair, (ids, mask), temperature=0, student_noise=0.3)
+    teacher, student = (logits.argmax(-1) for logits in parallel_logits(pair, rollout))
+    by_student, by_teacher = rollout.source == Source.STUDENT, rollout.source == Source.TEACHER
+    assert float((rollout.completion_ids != student)[by_student].float().mean()) == pytest.approx(0.3, abs=0.03)
+    assert (rollout.completion_ids == teacher)[by_teacher].all()
+
+
+def test_noise_ends_no_text_and_leaves_other_draws_alone(pair, prompts):
+    blown = write(OnPolicy(), pair, prompts, student_noise=1.0)
+    assert (blown.completion_mask == 1).all() and not (blown.completion_ids == pair.tokenizer.eos_token_id).any()
+    plain, noisy = write(OnPolicy(), pair, prompts), write(OnPolicy(), pair, prompts, student_noise=0.02)
+    same = (plain.completion_ids == noisy.completion_ids).long().cumprod(-1).sum(-1)
+    assert (same > 3).any() and (same < plain.completion_ids.shape[1]).any()
+
+
+def test_the_teacher_may_write_at_a_temperature_of_its_own(pair, prompts):
+    rollout = write(FixedSwitch(0.5), pair, prompts, teacher_temperature=0)
+    teacher, _ = parallel_logits(pair, rollout)
+    by_teacher = rollout.source == Source.TEACHER
+    assert (rollout.completion_ids == teacher.argmax(-1))[by_teacher].all()
+    sampled = write(FixedSwitch(0.5), pair, prompts)
+    assert torch.equal(rollout.completion_ids[:, :12], sampled.completion_ids[:, :12])
+    assert not same_text(rollout, sampled)

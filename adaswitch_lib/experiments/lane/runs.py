@@ -13,7 +13,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from adaswitch_lib.experiments.lane.grid import CHART, SEEDS, TRACED, WRITERS, LaneRun, best_top_k, finished, planned, tuning
-from adaswitch_lib.experiments.lane.students import distil, evaluate, initial_student, write
+from adaswitch_lib.experiments.lane.students import STEPS, distil, evaluate, initial_student, write
 from adaswitch_lib.experiments.lane.teachers import check, train_teacher
 from adaswitch_lib.experiments.lane.world import paths
 from adaswitch_lib.experiments.locks import locked
@@ -48,12 +48,12 @@ def make(run: LaneRun, results: Path) -> None:
         teacher, student = load_teacher(run.cell.gamma, results), initial_student(run.seed, run.cell.sft_steps)
         policy = policy_of(run)
         is_traced = run.cell == TRACED_CELL and run.seed == TRACED
-        texts = [_texts(run, policy, teacher, student, "before")] if is_traced else []
+        texts = [_texts(run, policy, teacher, student, 0)] if is_traced else []
         row = {"run": run.id} | asdict(run.cell) | {"method": run.method, "seed": run.seed, "top_k": run.top_k}
         row |= distil(student, teacher, policy, run.cell.gusts, run.seed)
         row |= {f"validation_{k}": v for k, v in evaluate(student, "validation", run.seed, run.cell.gusts).items()}
         row |= evaluate(student, "test", run.seed, run.cell.gusts)
-        texts += [_texts(run, policy, teacher, student, "after")] if is_traced else []
+        texts += [_texts(run, policy, teacher, student, STEPS)] if is_traced else []
         row |= {"seconds": time.process_time() - start, "threads": torch.get_num_threads(), "commit": COMMIT}
         with locked(results / "work" / "tables"):
             for text in texts:
@@ -86,11 +86,13 @@ def load_teacher(gamma: float, results: Path) -> LlamaForCausalLM:
     return LlamaForCausalLM.from_pretrained(folder).eval().requires_grad_(False)
 
 
-def _texts(run: LaneRun, policy: Policy, teacher: LlamaForCausalLM, student: LlamaForCausalLM, when: str) -> pd.DataFrame:
-    """Two texts of the policy, before or after training, a row a token; the same prompts and row seeds for all."""
+def _texts(run: LaneRun, policy: Policy, teacher: LlamaForCausalLM, student: LlamaForCausalLM, step: int) -> pd.DataFrame:
+    """Two texts of the policy, a row a token; the same prompts and row seeds for all methods."""
     prompts, seeds = paths(2, row_seed("texts", run.seed)), [row_seed("texts", row) for row in range(2)]
     rollout = write(policy, teacher, student, prompts, seeds, run.cell.gusts, record_divergence=True)
-    return rollout.to_frame(_Places()).assign(method=run.method, when=when)
+    asked = [f"From {path[-1]} along {' '.join(map(str, path[:-1]))}" for path in prompts.tolist()]
+    tokens = rollout.to_frame(_Places())
+    return tokens.assign(method=run.method, step=step, prompt=tokens.example.map(dict(enumerate(asked))))
 
 
 class _Places:

@@ -75,9 +75,7 @@ def write(
     )
 
 
-def distil(
-    student: LlamaForCausalLM, teacher: LlamaForCausalLM, policy: Policy, gusts: float, seed: int, steps: int = STEPS
-) -> dict[str, float]:
+def distil(student: LlamaForCausalLM, teacher: LlamaForCausalLM, policy: Policy, gusts: float, seed: int) -> dict[str, float]:
     """Train the student by the forward KL on fresh texts of the policy.
 
     Returns:
@@ -96,7 +94,7 @@ def distil(
         records.append(_of_texts(rollout, advice))
         return distillation_loss(advice, completion_logits(student, rollout), rollout.completion_mask)
 
-    train(student, steps, loss, rate=RATE, warmup=10, last=0.1)
+    train(student, STEPS, loss, rate=RATE, warmup=10, last=0.1)
     return pd.DataFrame(records).mean().to_dict()
 
 
