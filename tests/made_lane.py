@@ -13,7 +13,7 @@ def made_lane(folder, seeds=5):
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for seed in grid.SEEDS[: seeds + 1]:
-        for i, run in enumerate(grid.planned(seed, dict.fromkeys(grid.CELLS, 9))):
+        for i, run in enumerate(grid.planned(seed, dict.fromkeys(grid.GAMMAS, 9))):
             if seed == grid.SEEDS[seeds] and i > 9:
                 break
             cell = run.cell

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from adaswitch_lib.experiments.lane.grid import CELLS, CHART, SEEDS, WRITERS, Cell, finished, planned
+from adaswitch_lib.experiments.lane.grid import CELLS, CHART, GAMMAS, SEEDS, WRITERS, Cell, finished, planned
 from adaswitch_lib.experiments.table_files import read_table_file
 from adaswitch_lib.report.statistics import Interval, holm, over_seeds, paired
 
@@ -28,7 +28,7 @@ def scores(results: Path) -> pd.DataFrame:
     runs = finished(results)
     runs = runs[runs.seed.isin(SEEDS)]
     sizes = runs.groupby("seed").size()
-    complete = sizes.index[sizes == len(planned(0, dict.fromkeys(CELLS, 0)))]
+    complete = sizes.index[sizes == len(planned(0, dict.fromkeys(GAMMAS, 0)))]
     runs = runs[runs.seed.isin(complete)]
     return runs.assign(log_kl=np.log(runs.kl.astype(float)))
 

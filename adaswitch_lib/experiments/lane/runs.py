@@ -29,7 +29,7 @@ TRACED_CELL = CHART[2]
 
 
 def run_all(seeds: Sequence[int] = SEEDS) -> None:
-    """The runs by which SKD's top k is chosen, then those of each seed in turn, so that seeds are complete one by one."""
+    """Make the runs by which SKD's top k is chosen, then those of each seed in turn, so that seeds are complete one by one."""
     results = results_dir("lane")
     for run in tuning():
         make(run, results)

@@ -18,7 +18,7 @@ from adaswitch_lib.policies import OnPolicy
 from adaswitch_lib.rollout import Rollout
 from adaswitch_lib.trainer import row_seed
 
-STEPS, ROWS, RATE = 150, 96, 2e-3
+STEPS, ROWS, RATE = 100, 96, 3e-3
 TEST_ROWS = 256
 FAR = 2
 """Places off the path beyond which one is far off."""
