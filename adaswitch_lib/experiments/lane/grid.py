@@ -10,8 +10,13 @@ import pandas as pd
 from adaswitch_lib.experiments.table_files import read_table_file
 from adaswitch_lib.methods import METHODS, Method
 
-WRITERS: dict[str, Method] = {name: METHODS[name] for name in ("offpolicy", "onpolicy", "skd", "adaswitch", "random")} | {
+WRITERS: dict[str, Method] = {
+    "offpolicy": METHODS["offpolicy"],
+    "onpolicy": METHODS["onpolicy"],
+    "skd": METHODS["skd"],
+    "adaswitch": METHODS["adaswitch"],
     "floor": replace(METHODS["adaswitch"], label="AdaSwitch, floor = 0.5 nat", style=("#E69F00", "*")),
+    "random": METHODS["random"],
     "dart": Method("DART", "NoisyTeacher", style=("#332288", "H"), source="arXiv 1703.09327"),
 }
 """The methods that are compared, by name."""

@@ -15,8 +15,6 @@ from adaswitch_lib.report.figures.drawing import shade
 from adaswitch_lib.report.figures.style import figure, panels
 from adaswitch_lib.report.statistics import over_seeds
 
-GAMMA = "γ, what each further slip costs the advice"
-
 
 @figure
 def who_wins(folder: Path) -> Axes:
@@ -29,18 +27,19 @@ def who_wins(folder: Path) -> Axes:
     (kl, exact, teacher), (steers, right, advice) = panels(2, 3, 5.0)
     _over_gamma(chart, kl, "log_kl", np.exp)
     kl.set(yscale="log", ylabel="KL on own text [nats]")
+    for axis in (kl.yaxis.set_major_formatter, kl.yaxis.set_minor_formatter):
+        axis("{x:g}")
     _regions(runs, kl)
     shown = {
         exact: ("exact", "rows without a wrong move"),
         steers: ("steers", "right moves after a far slip"),
-        right: ("text_right", "right tokens in the text"),
-        advice: ("advice_right", "teacher's mass on the right place"),
+        right: ("text_right", "right tokens in the text learned from"),
+        advice: ("advice_right", "teacher's mass on the right place, there"),
     }
     for ax, (column, name) in shown.items():
         _over_gamma(chart, ax, column)
-        ax.set(ylabel=name, ylim=(None, 1.03))
-    for ax in (steers, right, advice):
-        ax.set_xlabel(GAMMA if ax is right else "γ")
+        ax.set(ylabel=name, ylim=(0, 1.03), xlabel="γ")
+    kl.set_xlabel("γ, what each further slip costs the advice")
     _teachers(folder, teacher)
     handles, names = kl.get_legend_handles_labels()
     kl.figure.legend(handles, names, loc="outside upper center", ncols=4)
@@ -57,9 +56,10 @@ def _over_gamma(runs: pd.DataFrame, ax: Axes, column: str, scale=lambda x: x) ->
         found = pd.DataFrame([over_seeds(rows[column][rows.gamma == gamma]) for gamma in gammas])
         x = np.arange(len(gammas)) + 0.06 * (i - (len(names) - 1) / 2)
         front = 3 if name == "adaswitch" else 2
-        ax.plot(x, scale(found["mean"]), color=colour, marker=marker, ms=4, lw=0.8, label=WRITERS[name].label, zorder=front)
+        ax.plot(x, scale(found["mean"]), color=colour, marker=marker, ms=3.5, lw=0.8, label=WRITERS[name].label, zorder=front)
         ax.vlines(x, scale(found.low), scale(found.high), color=colour, lw=0.8, zorder=front)
     ax.set_xticks(range(len(gammas)), [f"{gamma:g}" for gamma in gammas])
+    ax.set_xlim(-0.5, len(gammas) - 0.5)
 
 
 def _regions(runs: pd.DataFrame, ax: Axes) -> None:
@@ -83,6 +83,8 @@ def _teachers(folder: Path, ax: Axes) -> None:
         rows = known[known.gamma == gamma].sort_values("slips")
         ax.plot(rows.slips, rows.network, color=colour, marker=marker, ms=3, lw=0.8, label=f"{gamma:g}")
         ax.plot(rows.slips, rows.rule, color=colour, ls=":", lw=0.8)
-    ax.set(xlabel="wrong tokens among the last 8", ylabel="teacher's mass on the right place", ylim=(0, 1.03))
+    ax.set(
+        xlabel="wrong tokens among the last 8", ylabel="teacher's mass on the right place", ylim=(0, 1.03), xticks=range(0, 9, 2)
+    )
     if gammas:
         ax.legend(title="γ")

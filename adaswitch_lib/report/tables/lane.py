@@ -39,7 +39,7 @@ def lane_comparisons(folder: Path, outcome: str = "log_kl") -> pd.DataFrame:
             for row in rows.to_dict("records")
         }
         lines += [{"world": cell_name(cell)} | effects] if effects else []
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines, columns=["world", *(f"minus {label(name)}" for name in lane.AGAINST)])
 
 
 def cell_name(cell: Cell) -> str:
