@@ -10,10 +10,11 @@ import pandas as pd
 from adaswitch_lib.experiments.lane.grid import SEEDS, WRITERS
 from adaswitch_lib.experiments.records import read_table
 from adaswitch_lib.report import lane, tables
-from adaswitch_lib.report.claims import in_words, sentences
+from adaswitch_lib.report.claims import sentences
 from adaswitch_lib.report.display import Markdown, cells
 from adaswitch_lib.report.plot_style import floor_label, in_order, label, with_floor
 from adaswitch_lib.report.scores import final, first_half, grid, held_out, leads, mean_over_steps, out_of_reach, study
+from adaswitch_lib.report.tables.form import in_words
 
 
 def main_results(results: Path) -> Markdown:

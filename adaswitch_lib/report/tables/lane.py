@@ -8,8 +8,8 @@ import pandas as pd
 
 from adaswitch_lib.experiments.lane.grid import CELLS, WRITERS, Cell
 from adaswitch_lib.report import lane
-from adaswitch_lib.report.claims import in_words
 from adaswitch_lib.report.plot_style import label
+from adaswitch_lib.report.tables.form import in_words
 
 
 def lane_scores(folder: Path) -> pd.DataFrame:
