@@ -30,6 +30,7 @@ TRACED_CELL = CHART[2]
 
 def run_all(seeds: Sequence[int] = SEEDS) -> None:
     """Make the runs by which SKD's top k is chosen, then those of each seed in turn, so that seeds are complete one by one."""
+    torch.set_num_threads(1)  # models this small are slower on several
     results = results_dir("lane")
     for run in tuning():
         make(run, results)
@@ -44,8 +45,9 @@ def make(run: LaneRun, results: Path) -> None:
     with locked(results / "work" / run.id, wait=False) as free:
         if not free or run.id in set(finished(results).run):
             return
+        teacher = load_teacher(run.cell.gamma, results)
         start = time.process_time()
-        teacher, student = load_teacher(run.cell.gamma, results), initial_student(run.seed, run.cell.sft_steps)
+        student = initial_student(run.seed, run.cell.sft_steps)
         policy = policy_of(run)
         is_traced = run.cell == TRACED_CELL and run.seed == TRACED
         texts = [_texts(run, policy, teacher, student, 0)] if is_traced else []
