@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # what an editor sees
     from adaswitch_lib.policies import (
         AdaSwitch,
         FixedSwitch,
+        NoisyTeacher,
         OffPolicy,
         OnPolicy,
         PerTokenSwitch,
@@ -43,7 +44,7 @@ _NAMES = {
     "losses": "completion_logits distillation_loss nll_loss",
     "methods": "METHODS Method",
     "models": "Pair check_shared_vocabulary load_pair",
-    "policies": "AdaSwitch FixedSwitch OffPolicy OnPolicy PerTokenSwitch RandomSwitch SpeculativeKD StopAtSwitch",
+    "policies": "AdaSwitch FixedSwitch NoisyTeacher OffPolicy OnPolicy PerTokenSwitch RandomSwitch SpeculativeKD StopAtSwitch",
     "rollout": "Rollout Source",
     "switching": "SwitchRule first_switch moving_average switch_threshold",
     "trainer": "RolloutConfig RolloutTrainer",

@@ -15,8 +15,7 @@ from transformers import PreTrainedModel
 
 from adaswitch_lib.divergence import divergence_function
 from adaswitch_lib.generation.decoder import no_router_logits, score
-from adaswitch_lib.generation.session import NonFiniteLogits, has_no_distribution
-from adaswitch_lib.rollout import Rollout, Source
+from adaswitch_lib.rollout import NonFiniteLogits, Rollout, Source, has_no_distribution
 
 CHUNK_ELEMENTS = 2**18
 """Largest [tokens × vocab] block that a loss holds in float32; 1 MB a tensor, of which it needs about ten."""

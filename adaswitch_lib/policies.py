@@ -15,6 +15,7 @@ from torch import Tensor
 
 from adaswitch_lib.divergence import LARGEST, divergence_function
 from adaswitch_lib.generation import Policy
+from adaswitch_lib.generation.request import check_noise
 from adaswitch_lib.generation.session import Block, Judge, Session
 from adaswitch_lib.rollout import Source
 from adaswitch_lib.switching import SwitchRule, first_switch, switch_threshold
@@ -35,6 +36,25 @@ class OffPolicy(Policy):
     def write(self, session: Session) -> None:
         session.switch_index[:] = 0
         session.write(session.start(), Source.TEACHER)
+
+
+@dataclass(frozen=True)
+class NoisyTeacher(OffPolicy):
+    """DART (arXiv 1703.09327): the teacher writes, and of its tokens a share is replaced by a random one, EOS excepted, so that the
+    student sees how the teacher recovers.
+
+    Args:
+        noise: that share; as large as the student's own slips are expected to be.
+    """
+
+    noise: float = 0.05
+
+    def __post_init__(self):
+        check_noise("noise", self.noise)
+
+    def write(self, session: Session) -> None:
+        session.noise[Source.TEACHER] = self.noise
+        super().write(session)
 
 
 @dataclass(frozen=True)

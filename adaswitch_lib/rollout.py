@@ -24,6 +24,21 @@ class Source(IntEnum):
     DATA = 2
 
 
+class NonFiniteLogits(ValueError):
+    """A model, `of`, gives NaN or infinite logits: broken weights, or a training that has collapsed."""
+
+    def __init__(self, of: Source, what: str = "NaN or infinite logits"):
+        self.of = of
+        super().__init__(
+            f"the {of.name.lower()} gives {what}. Check its weights, and load it in float32 or bfloat16 if it is in float16."
+        )
+
+
+def has_no_distribution(logits: Tensor) -> bool:
+    """Whether a token's logits, shape [… vocab], are no next-token distribution: NaN, +inf, or nothing but -inf."""
+    return not bool(logits.float().logsumexp(-1).isfinite().all())
+
+
 # what stands on padding; ids under a mask of 0 may be anything, and 0 is an id of every model
 PADDING = {
     "prompt_ids": 0,

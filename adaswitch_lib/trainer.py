@@ -15,13 +15,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, Trai
 from adaswitch_lib.checks import RowCheck, check_arguments, check_models, check_undivided
 from adaswitch_lib.data import RowCollator
 from adaswitch_lib.generation import generate
-from adaswitch_lib.generation.session import NonFiniteLogits
 from adaswitch_lib.generation.supported import check_supported, eval_mode
 from adaswitch_lib.losses import completion_logits, distillation_loss, nll_loss
 from adaswitch_lib.methods import Method
 from adaswitch_lib.models import eos_token_ids
 from adaswitch_lib.policies import OnPolicy
-from adaswitch_lib.rollout import Rollout, Source
+from adaswitch_lib.rollout import NonFiniteLogits, Rollout, Source
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset

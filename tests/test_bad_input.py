@@ -25,8 +25,7 @@ from adaswitch_lib import (
 )
 from adaswitch_lib.data import encode_prompts
 from adaswitch_lib.generation.sampling import row_uniforms
-from adaswitch_lib.generation.session import NonFiniteLogits
-from adaswitch_lib.rollout import Source
+from adaswitch_lib.rollout import NonFiniteLogits, Source
 
 IDS = torch.tensor([[0, 5, 6], [7, 8, 9]])
 MASK = torch.tensor([[0, 1, 1], [1, 1, 1]])
@@ -49,6 +48,8 @@ MASK = torch.tensor([[0, 1, 1], [1, 1, 1]])
         ({"block_size": 0}, "block_size must be a whole number of tokens, 1 or more"),
         ({"temperature": -1.0}, "temperature must be 0"),
         ({"temperature": 1e-39}, "temperature must be 0"),
+        ({"teacher_temperature": -1.0}, "teacher_temperature must be 0"),
+        ({"student_noise": 1.5}, "student_noise is a share"),
         ({"max_new_tokens": 4.0}, "whole number"),
         ({"row_seeds": [1]}, "one integer a row"),
         ({"row_seeds": 1}, "one integer a row"),

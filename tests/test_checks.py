@@ -10,8 +10,7 @@ from datasets import Dataset, IterableDataset
 from transformers import AutoConfig, AutoModelForCausalLM, TrainingArguments
 
 from adaswitch_lib import METHODS, RolloutConfig, RolloutTrainer, encode_rows, load_pair
-from adaswitch_lib.generation.session import NonFiniteLogits
-from adaswitch_lib.rollout import Source
+from adaswitch_lib.rollout import NonFiniteLogits, Source
 
 PAIR = load_pair("tiny")
 ROWS = encode_rows(Dataset.from_list([{"prompt": "Ann has two apples .", "completion": "she gives one ."}] * 4), PAIR.tokenizer)

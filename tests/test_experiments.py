@@ -28,9 +28,8 @@ from adaswitch_lib.experiments.presets import preset
 from adaswitch_lib.experiments.recipes import teacher_folder
 from adaswitch_lib.experiments.resuming import last_checkpoint
 from adaswitch_lib.experiments.teachers import load_teacher
-from adaswitch_lib.generation.session import NonFiniteLogits
 from adaswitch_lib.methods import Method
-from adaswitch_lib.rollout import Source
+from adaswitch_lib.rollout import NonFiniteLogits, Source
 from adaswitch_lib.switching import SwitchRule
 
 SMOKE = PRESETS["smoke"]

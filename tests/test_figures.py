@@ -98,7 +98,10 @@ def test_a_study_stands_beside_the_grid(results):
     assert [tick.get_text() for tick in left.get_xticklabels()] == ["forward KL", "reverse KL"]
     kd, skd = right.lines[1].get_ydata(), right.lines[4].get_ydata()  # dots, means and the line at zero, for each method
     assert kd.tolist() == pytest.approx([0.05, 0.05], abs=0.003) and skd.tolist() == pytest.approx([-0.05, -0.05], abs=0.003)
-    assert [ax.get_title() for ax in figures.when_it_pays(results).figure.axes[:2]] == ["64 prompts", "256 prompts"]
+    assert [ax.get_title() for ax in figures.initial_students(results).figure.axes[:2]] == [
+        "after 30 steps of SFT",
+        "after 140 steps of SFT",
+    ]
 
 
 def test_curves_show_means_and_intervals_over_seeds():

@@ -12,6 +12,7 @@ from adaswitch_lib import (
     DIVERGENCES,
     AdaSwitch,
     FixedSwitch,
+    NoisyTeacher,
     OffPolicy,
     OnPolicy,
     PerTokenSwitch,
@@ -36,6 +37,7 @@ POLICIES = [
     StopAtSwitch(RULE),
     RandomSwitch(RULE),
     FixedSwitch(0.3),
+    NoisyTeacher(0.2),
     SpeculativeKD(top_k=8),
     PerTokenSwitch(0.4, 0.02),
 ]
@@ -168,7 +170,7 @@ def test_speculative_kd_tests_the_token_it_keeps(pair, prompts):
     uniforms = row_uniforms(range(8), 24)
     seen = set()
     for i, pos in rollout.completion_mask.nonzero().tolist():
-        drafted = sample(student_logits[i, pos][None], uniforms[i, pos, Source.STUDENT][None], 1.0).item()
+        drafted = sample(student_logits[i, pos][None], uniforms[i, pos, Source.STUDENT][None], 1.0)[0].item()
         inside = drafted in rollout.teacher_logits[i, pos].topk(6).indices.tolist()
         assert rollout.source[i, pos] == (Source.STUDENT if inside else Source.TEACHER)
         assert not inside or rollout.completion_ids[i, pos] == drafted
@@ -383,3 +385,31 @@ def test_what_is_written_can_be_watched_token_by_token(policy, pair, prompts):
     assert lengths == list(range(1, len(seen) + 1))
     end = int(final.completion_mask.sum())  # StopAtSwitch then drops the token at its switch
     assert all(torch.equal(part.completion_ids[0, :end], final.completion_ids[0, : min(n, end)]) for n, part in enumerate(seen, 1))
+
+
+@pytest.mark.parametrize("policy", [OnPolicy(), FixedSwitch(0.5)], ids=lambda policy: type(policy).__name__)
+def test_noise_replaces_the_students_tokens_alone_at_its_rate(policy, pair, prompts):
+    ids, mask = (tensor.repeat(12, 1) for tensor in prompts)
+    rollout = write(policy, pair, (ids, mask), temperature=0, student_noise=0.3)
+    teacher, student = (logits.argmax(-1) for logits in parallel_logits(pair, rollout))
+    by_student, by_teacher = rollout.source == Source.STUDENT, rollout.source == Source.TEACHER
+    assert float((rollout.completion_ids != student)[by_student].float().mean()) == pytest.approx(0.3, abs=0.03)
+    assert (rollout.completion_ids == teacher)[by_teacher].all()
+
+
+def test_noise_ends_no_text_and_leaves_other_draws_alone(pair, prompts):
+    blown = write(OnPolicy(), pair, prompts, student_noise=1.0)
+    assert (blown.completion_mask == 1).all() and not (blown.completion_ids == pair.tokenizer.eos_token_id).any()
+    plain, noisy = write(OnPolicy(), pair, prompts), write(OnPolicy(), pair, prompts, student_noise=0.02)
+    same = (plain.completion_ids == noisy.completion_ids).long().cumprod(-1).sum(-1)
+    assert (same > 3).any() and (same < plain.completion_ids.shape[1]).any()
+
+
+def test_the_teacher_may_write_at_a_temperature_of_its_own(pair, prompts):
+    rollout = write(FixedSwitch(0.5), pair, prompts, teacher_temperature=0)
+    teacher, _ = parallel_logits(pair, rollout)
+    by_teacher = rollout.source == Source.TEACHER
+    assert (rollout.completion_ids == teacher.argmax(-1))[by_teacher].all()
+    sampled = write(FixedSwitch(0.5), pair, prompts)
+    assert torch.equal(rollout.completion_ids[:, :12], sampled.completion_ids[:, :12])
+    assert not same_text(rollout, sampled)

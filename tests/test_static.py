@@ -7,8 +7,8 @@ from test_generation import RULE, every_policy
 
 from adaswitch_lib import AdaSwitch, OnPolicy, SpeculativeKD, load_pair
 from adaswitch_lib.generation import static
-from adaswitch_lib.generation.session import NonFiniteLogits
 from adaswitch_lib.generation.static import static_decoding
+from adaswitch_lib.rollout import NonFiniteLogits
 
 
 @pytest.fixture(params=["as many slots as rows", "slots by powers of two"])

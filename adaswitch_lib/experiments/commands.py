@@ -1,4 +1,4 @@
-"""The laboratory's commands: `adaswitch run | reproduce | status | collect | tune | teachers`."""
+"""The laboratory's commands: `adaswitch run | reproduce | status | collect | tune | teachers | lane`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def run(arguments: Sequence[str]) -> argparse.Namespace:
     from adaswitch_lib.experiments.logs import log_lines
 
     log_lines()
-    {"run": _run, "reproduce": _run, "status": _status, "collect": _collect, "tune": _tune, "teachers": _teachers}[chosen.command](chosen)
+    commands = {"run": _run, "reproduce": _run, "status": _status, "collect": _collect, "tune": _tune}
+    (commands | {"teachers": _teachers, "lane": _lane})[chosen.command](chosen)
     return chosen
 
 
@@ -55,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_jobs(command)
     command = commands.add_parser("teachers", help="train teachers again, those of the micro tasks into the package")
     command.add_argument("--task", nargs="+", default=["all"], help="names, or all: the micro tasks")
+    command = commands.add_parser("lane", help="make the runs of the lane; what is done is skipped")
+    command.add_argument("--seed", nargs="+", default=["all"], help="numbers, or all")
     return parser
 
 
@@ -169,3 +172,10 @@ def _teachers(chosen: argparse.Namespace) -> None:
     for task in names:
         with StepBar(f"teacher of {task}", TEACHERS[task].steps) as bar:
             print(train_teacher(task, [bar]))
+
+
+def _lane(chosen: argparse.Namespace) -> None:
+    from adaswitch_lib.experiments.lane.grid import SEEDS
+    from adaswitch_lib.experiments.lane.runs import run_all
+
+    run_all(_seeds(_named(chosen.seed, [str(seed) for seed in SEEDS])))

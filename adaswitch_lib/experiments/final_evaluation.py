@@ -15,7 +15,7 @@ from adaswitch_lib.experiments.logs import logger
 from adaswitch_lib.experiments.preparation import Prepared
 from adaswitch_lib.experiments.tasks.task import Task
 from adaswitch_lib.experiments.training import Trained
-from adaswitch_lib.generation.session import NonFiniteLogits
+from adaswitch_lib.rollout import NonFiniteLogits
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,7 @@ from adaswitch_lib.experiments.preparation import Prepared
 from adaswitch_lib.experiments.progress import StepBar
 from adaswitch_lib.experiments.resuming import arguments, last_checkpoint, optimisation, quiet, train_or_resume
 from adaswitch_lib.experiments.rollout_analysis import look_at_texts, trace
-from adaswitch_lib.generation.session import NonFiniteLogits
-from adaswitch_lib.rollout import Source
+from adaswitch_lib.rollout import NonFiniteLogits, Source
 from adaswitch_lib.trainer import RolloutTrainer
 
 

@@ -44,6 +44,8 @@ def generate(
     max_new_tokens: int,
     row_seeds: Sequence[int],
     temperature: float = 1.0,
+    teacher_temperature: float | None = None,
+    student_noise: float = 0.0,
     eos_token_id: int | Sequence[int],
     pad_token_id: int,
     block_size: int = 8,
@@ -66,6 +68,9 @@ def generate(
         max_new_tokens: tokens a completion may have.
         row_seeds: one integer a row.
         temperature: of sampling, from the full softmax; 0 is greedy. Divergences are always measured at 1.
+        teacher_temperature: of the tokens that the teacher writes. Default: that of the student's.
+        student_noise: share of the student's tokens that are replaced by a random one, EOS excepted, as a disturbance that the
+            student has to live with. They count as the student's, and policies judge what stands in the text.
         eos_token_id: ends a row when either model writes it; one id or several.
         pad_token_id: fills completions behind their end; may be the EOS id.
         block_size: tokens that one model drafts before the other scores them. Changes the speed, not the text (up to rounding).

@@ -15,6 +15,12 @@ from adaswitch_lib.generation.supported import check_is_whole, check_supported
 from adaswitch_lib.models import most_tokens, num_scored_ids
 
 
+def check_noise(name: str, share: float) -> None:
+    """Raise ValueError for what is no share of tokens."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"{name} is a share of the tokens and must lie between 0 and 1, got {share}.")
+
+
 @dataclass(frozen=True)
 class Request:
     """The arguments of `generate`, except the policy.
@@ -30,6 +36,8 @@ class Request:
     max_new_tokens: int
     row_seeds: Sequence[int]
     temperature: float
+    teacher_temperature: float | None
+    student_noise: float
     eos_token_id: int | Sequence[int]
     pad_token_id: int
     block_size: int
@@ -60,8 +68,13 @@ class Request:
             number = getattr(self, name)
             if not (isinstance(number, Integral) and number >= 1):
                 raise ValueError(f"{name} must be a whole number of {unit}, 1 or more, got {number}.")
-        if self.temperature != 0 and not 1e-4 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature must be 0 (greedy) or a number from 0.0001 upwards, got {self.temperature}.")
+        if self.teacher_temperature is None:
+            object.__setattr__(self, "teacher_temperature", self.temperature)
+        for name in ("temperature", "teacher_temperature"):
+            temperature = getattr(self, name)
+            if temperature != 0 and not 1e-4 <= temperature < float("inf"):
+                raise ValueError(f"{name} must be 0 (greedy) or a number from 0.0001 upwards, got {temperature}.")
+        check_noise("student_noise", self.student_noise)
 
     def _check_prompts(self) -> None:
         ids, mask = self.prompt_ids, self.prompt_mask

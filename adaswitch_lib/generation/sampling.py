@@ -32,7 +32,7 @@ def row_uniforms(row_seeds: Sequence[int], num_positions: int) -> Tensor:
     return torch.stack([of_row(int(seed)) for seed in row_seeds])
 
 
-def draw(logits: Tensor, uniforms: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def sample(logits: Tensor, uniforms: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """One token a row: the first id whose cumulative probability exceeds the row's uniform.
 
     Args:
@@ -55,13 +55,11 @@ def draw(logits: Tensor, uniforms: Tensor, temperature: float) -> tuple[Tensor, 
     return token.clamp(max=logits.shape[-1] - 1), total[:, 0].isnan()
 
 
-def sample(logits: Tensor, uniforms: Tensor, temperature: float) -> Tensor:
-    """The tokens of `draw`.
+def disturbed(tokens: Tensor, uniforms: Tensor, share: float, ids: Tensor) -> Tensor:
+    """The tokens, of which a share is replaced by one of `ids`, all alike.
 
-    Raises:
-        FloatingPointError: if a row has no distribution.
+    Args:
+        tokens, uniforms: shape [rows]; the uniforms decide both whether and by what.
     """
-    token, bad = draw(logits, uniforms, temperature)
-    if bad.any():
-        raise FloatingPointError(f"no distribution to sample from in {int(bad.sum())} of {len(bad)} rows")
-    return token
+    at = (uniforms / share * len(ids)).long().clamp(max=len(ids) - 1)
+    return torch.where(uniforms < share, ids[at], tokens)

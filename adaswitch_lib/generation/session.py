@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -17,9 +18,9 @@ from torch import Tensor
 from adaswitch_lib.divergence import divergence_function, resolution
 from adaswitch_lib.generation.decoder import Decoder
 from adaswitch_lib.generation.request import Request
-from adaswitch_lib.generation.sampling import draw, row_uniforms, sample
+from adaswitch_lib.generation.sampling import disturbed, row_uniforms, sample
 from adaswitch_lib.generation.static import StaticDecoder, new_decoder
-from adaswitch_lib.rollout import Rollout, Source
+from adaswitch_lib.rollout import NonFiniteLogits, Rollout, Source, has_no_distribution
 
 
 @dataclass
@@ -64,23 +65,11 @@ CHUNK_ELEMENTS = 2**19
 GPU_CHUNK_ELEMENTS = 2**25
 """The same on a GPU, where small chunks cost more to launch than to compute; 128 MB a tensor in float32."""
 
+NOISE = 0x9E3779B97F4A7C15
+"""Added to a row's seed for what decides of its noise."""
+
 Judge = Callable[["Session", Block], Tensor]
 """Says which tokens of a block the teacher takes: bool, shape [rows new]. The first of a row counts."""
-
-
-class NonFiniteLogits(ValueError):
-    """A model, `of`, gives NaN or infinite logits: broken weights, or a training that has collapsed."""
-
-    def __init__(self, of: Source, what: str = "NaN or infinite logits"):
-        self.of = of
-        super().__init__(
-            f"the {of.name.lower()} gives {what}. Check its weights, and load it in float32 or bfloat16 if it is in float16."
-        )
-
-
-def has_no_distribution(logits: Tensor) -> bool:
-    """Whether a token's logits, shape [… vocab], are no next-token distribution: NaN, +inf, or nothing but -inf."""
-    return not bool(logits.float().logsumexp(-1).isfinite().all())
 
 
 class Session:
@@ -92,6 +81,7 @@ class Session:
         switch_index: as in `Rollout`.
         resolution: the divergence below which the two models may differ by rounding alone.
         on_block: called after each block.
+        noise: share of each model's tokens that are replaced by a random one.
     """
 
     def __init__(self, request: Request, divergence: str):
@@ -108,6 +98,7 @@ class Session:
         self.resolution = max(resolution(divergence, dtype) for dtype in dtypes)
         self.eos_token_ids = request.eos_token_ids
         self.uniforms = row_uniforms(request.row_seeds, width).float().to(prompt_ids.device)  # MPS has no float64
+        self.noise = {Source.STUDENT: request.student_noise, Source.TEACHER: 0.0}
         self.ids = torch.cat([prompt_ids, prompt_ids.new_zeros(batch, width)], dim=1)
         self.ids_mask = torch.cat([prompt_mask.long(), prompt_ids.new_ones(batch, width)], dim=1)
         self.length = prompt_ids.new_zeros(batch)
@@ -191,7 +182,7 @@ class Session:
         ids, mask = self._unseen(group, writer)
         for i in range(size):
             scores = group.decoders[writer].feed(ids, mask, keep=1)[:, 0]
-            token, bad = draw(scores, self.uniforms[group.rows, start + i, writer], self.request.temperature)
+            token, bad = self._tokens(scores, group.rows, start + i, writer)
             tokens.append(token)
             if wanted:
                 logits.append(scores)
@@ -226,6 +217,25 @@ class Session:
         columns = end[:, None] + torch.arange(-group.decoders[who].unseen, 0, device=end.device)
         return self.ids[group.rows].gather(1, columns), self.ids_mask[group.rows].gather(1, columns)
 
+    def _tokens(self, logits: Tensor, rows: Tensor, positions: Tensor, who: Source) -> tuple[Tensor, Tensor]:
+        """What a model writes next, and which rows have no distribution to draw from; both of shape [rows]."""
+        temperature = self.request.temperature if who is Source.STUDENT else self.request.teacher_temperature
+        token, bad = sample(logits, self.uniforms[rows, positions, who], temperature)
+        if self.noise[who] > 0:
+            token = disturbed(token, self._noise_uniforms[rows, positions, who], self.noise[who], self._not_eos)
+        return token, bad
+
+    @cached_property
+    def _noise_uniforms(self) -> Tensor:
+        """As `uniforms`, but independent of them."""
+        seeds = [(int(seed) + NOISE) % 2**64 for seed in self.request.row_seeds]
+        return row_uniforms(seeds, self.source.shape[1]).float().to(self.ids.device)
+
+    @cached_property
+    def _not_eos(self) -> Tensor:
+        ids = torch.arange(self.request.vocab_size, device=self.ids.device)
+        return ids[~torch.isin(ids, self.eos_token_ids)]
+
     def _record(self, block: Block, writer: Source) -> None:
         at = (block.rows[:, None], block.positions)
         self.ids[block.rows[:, None], self.prompt_width + block.positions] = block.tokens
@@ -259,10 +269,9 @@ class Session:
         rows, offset = block.rows[taken], offset[taken]
         position = block.positions[taken].gather(1, offset[:, None])[:, 0]
         logits = block.logits[Source.TEACHER][taken, offset]
-        try:
-            token = sample(logits, self.uniforms[rows, position, Source.TEACHER], self.request.temperature)
-        except FloatingPointError as error:
-            raise NonFiniteLogits(Source.TEACHER) from error
+        token, bad = self._tokens(logits, rows, position, Source.TEACHER)
+        if bad.any():
+            raise NonFiniteLogits(Source.TEACHER)
         self.ids[rows, self.prompt_width + position] = token
         self.source[rows, position] = int(Source.TEACHER)
         if hand_over:

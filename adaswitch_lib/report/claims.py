@@ -20,6 +20,7 @@ from adaswitch_lib.report.scores import BASELINES, CONTROLS, curves, early, fina
 from adaswitch_lib.report.statistics import Interval, holm, over_seeds, paired, unpaired
 from adaswitch_lib.report.switches import of_adaswitch
 from adaswitch_lib.report.tables import markdown
+from adaswitch_lib.report.tables.form import in_words
 
 CLAIMS = {
     "C1": ("AdaSwitch ends above SFT, SeqKD, KD, on-policy KD and SKD on every task", "paper"),
@@ -108,12 +109,6 @@ def verdicts(frame: pd.DataFrame) -> pd.DataFrame:
         line["comparisons"] = "; ".join(f"{name}: {counts[name]}" for name in shown) or "–"
         lines.append(line)
     return pd.DataFrame(lines)
-
-
-def in_words(mean: float, low: float, high: float) -> str:
-    """An effect and its 95 % interval, where there is one."""
-    numbers = [f"{value:.3f}".replace("-", "−") for value in (mean, low, high)]
-    return numbers[0] if low != low else f"{numbers[0]} [{numbers[1]}, {numbers[2]}]"
 
 
 def sentences(results: Path, *claims: str) -> list[str]:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from adaswitch_lib.experiments.lane.grid import SEEDS, WRITERS
 from adaswitch_lib.experiments.records import read_table
-from adaswitch_lib.report import tables
-from adaswitch_lib.report.claims import in_words, sentences
+from adaswitch_lib.report import lane, tables
+from adaswitch_lib.report.claims import sentences
 from adaswitch_lib.report.display import Markdown, cells
 from adaswitch_lib.report.plot_style import floor_label, in_order, label, with_floor
 from adaswitch_lib.report.scores import final, first_half, grid, held_out, leads, mean_over_steps, out_of_reach, study
+from adaswitch_lib.report.tables.form import in_words
 
 
 def main_results(results: Path) -> Markdown:
@@ -139,6 +141,22 @@ def why(results: Path) -> Markdown:
             f"at the first wrong word in {hits} of these, which is {of_all} of all texts; permuted positions hit it in {permuted} "
             "of the texts in which they switch."
         )
+    return _text(lines)
+
+
+def the_lane(folder: Path) -> Markdown:
+    """Of the lane: who wins at which γ, and how AdaSwitch's lead changes with γ."""
+    runs = lane.scores(folder)
+    if runs.empty:
+        return _text(["No seed is complete yet: `python -m adaswitch_lib lane` goes on."])
+    lines = [f"{runs.seed.nunique()} seeds are complete of the {len(SEEDS)} that were planned."]
+    for line in lane.winners(runs).to_dict("records"):
+        leader, certain = WRITERS[line["leader"]].label, _significance(line["p"])
+        lines.append(
+            f"At γ = {line['gamma']:g} {leader} has the lowest mean KL; its least certain lead over the others is {certain}."
+        )
+    for line in lane.interaction(runs).to_dict("records"):
+        lines.append(f"Slope over γ of AdaSwitch minus {label(line['against'])}, log KL: {_effect(line)}.")
     return _text(lines)
 
 

@@ -1,5 +1,6 @@
 """One function a figure: data in, axes out; `save` writes it under the function's name."""
 
+from adaswitch_lib.report.figures.lane import who_wins
 from adaswitch_lib.report.figures.rollouts import figure_1, figure_2, real_divergence, real_rollout
 from adaswitch_lib.report.figures.scores import (
     controls,
@@ -10,7 +11,6 @@ from adaswitch_lib.report.figures.scores import (
     lead,
     prompts,
     students,
-    when_it_pays,
 )
 from adaswitch_lib.report.figures.style import figure, save, show
 from adaswitch_lib.report.figures.switches import figure_4a, figure_4b, floors, real_curves, rules
@@ -41,5 +41,5 @@ __all__ = [
     "show",
     "step_seconds",
     "students",
-    "when_it_pays",
+    "who_wins",
 ]

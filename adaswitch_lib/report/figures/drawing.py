@@ -38,7 +38,7 @@ def over_training(
     table = table.assign(weight=weights, summed=table[y] * weights)
     names = in_order(sorted(table[by].unique()))
     for i, name in enumerate(names):
-        style = look(name) or _shade(i, len(names))
+        style = look(name) or shade(i, len(names))
         sums = table[table[by] == name].groupby([x, "seed"])[["summed", "weight"]].sum()
         by_seed = (sums.summed / sums.weight).unstack()
         found = pd.DataFrame([over_seeds(row.dropna()) for _, row in by_seed.iterrows()], index=by_seed.index)
@@ -70,7 +70,7 @@ def around_the_switch(traces: pd.DataFrame, ax: Axes, reach: int = 8, least: int
     for i, step in enumerate(steps):
         line = traces[traces.step == step].groupby("offset").divergence.agg(["mean", "size"])
         rows, line = line["size"][0], line[line["size"] >= least]
-        colour, marker = _shade(i, len(steps))
+        colour, marker = shade(i, len(steps))
         ax.plot(line.index, line["mean"], color=colour, marker=marker, label=f"{step} ({rows})")
     if ax.lines:
         ax.legend(handlelength=1.0, title="step (rows)")
@@ -174,6 +174,6 @@ def heatmap(table: pd.DataFrame, ax: Axes, x: str, y: str, value: str) -> Axes:
     return ax
 
 
-def _shade(i: int, count: int) -> tuple:
+def shade(i: int, count: int) -> tuple:
     """Colour and marker of the i-th of several numbers, from dark to light."""
     return plt.get_cmap("viridis")(0.9 * i / max(1, count - 1)), "o"

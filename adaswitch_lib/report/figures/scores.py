@@ -80,13 +80,6 @@ def _scores_and_leads(scores: pd.DataFrame, setting: str, name: str = "") -> Axe
 
 
 @figure
-def when_it_pays(results: Path) -> Axes:
-    """Validation scores over training with different numbers of prompts; below, AdaSwitch's lead over each method at the end and
-    over the first half, paired by seed, with 95 % intervals. Filled marks are statistically significant."""
-    return _over_training_by(study(results, "prompts"), "num_prompts", "{:,} prompts")
-
-
-@figure
 def initial_students(results: Path) -> Axes:
     """Validation scores over training from initial students with more or less supervised training; below, AdaSwitch's lead over
     each method at the end and over the first half, paired by seed, with 95 % intervals. Filled marks are statistically

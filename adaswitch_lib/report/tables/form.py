@@ -69,6 +69,12 @@ def effects(table: pd.DataFrame) -> pd.DataFrame:
     return in_plain_words(table.drop(columns=hidden, errors="ignore"))
 
 
+def in_words(mean: float, low: float, high: float) -> str:
+    """An effect and its 95 % interval, where there is one."""
+    numbers = [f"{value:.3f}".replace("-", "−") for value in (mean, low, high)]
+    return numbers[0] if low != low else f"{numbers[0]} [{numbers[1]}, {numbers[2]}]"
+
+
 def save(table: pd.DataFrame, results: Path, name: str, caption: str) -> Html:
     """Write `tables/<name>` into the results as CSV, Markdown and LaTeX (booktabs); returns it, to be shown."""
     folder = results / "tables"

@@ -1,0 +1,51 @@
+"""What the lane's results are said to show, on results made by hand."""
+
+import matplotlib.pyplot as plt
+import pytest
+from made_lane import made_lane
+
+from adaswitch_lib.experiments.lane import grid
+from adaswitch_lib.report import figures, lane
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return made_lane(tmp_path_factory.mktemp("lane"))
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def test_only_complete_seeds_count(folder):
+    assert sorted(lane.scores(folder).seed.unique()) == list(grid.SEEDS[:5])
+
+
+def test_comparisons_are_adaswitch_minus_the_others_with_holm_in_a_cell(folder):
+    found = lane.comparisons(lane.scores(folder))
+    assert len(found) == 6 * 2 * 3 and (found.p_holm >= found.p).all()
+    chart = found[(found.gusts == 0.05) & (found.sft_steps == 180) & (found.outcome == "log_kl")].set_index(["gamma", "against"])
+    assert (chart.loc[0.3, "mean"] < -1).all() and (chart.loc[0.3, "p_holm"] < 0.01).all()
+    assert chart.loc[(0.0, "onpolicy"), "mean"] > 1 and abs(chart.loc[(0.0, "skd"), "mean"]) < 0.1
+
+
+def test_a_method_wins_where_it_leads_all_others_significantly(folder):
+    won = lane.winners(lane.scores(folder)).set_index("gamma")
+    assert won.leader[0.3] == "adaswitch" and won.wins[0.3] and won.leader[0.0] == "onpolicy" and won.wins[0.0]
+    assert not won.wins[0.6]
+
+
+def test_the_interaction_is_a_slope_over_gamma(folder):
+    slopes = lane.interaction(lane.scores(folder)).set_index("against")
+    assert slopes.loc["onpolicy", "mean"] < 0 and slopes.loc["onpolicy", "n"] == 5
+
+
+@pytest.mark.parametrize("seeds", [0, 1, 5])
+def test_the_figure_is_drawn_of_what_there_is(seeds, tmp_path):
+    ax = figures.who_wins(made_lane(tmp_path / "made", seeds))
+    shown = figures.show(ax)
+    assert "γ" in shown and ax.figure.name == "who_wins"
+    spans = [patch for patch in ax.patches]
+    assert len(spans) == (2 if seeds == 5 else 0)
