@@ -37,3 +37,5 @@ if __name__ == "__main__":
     trainer = AdaSwitchTrainer(pair.model, pair.teacher, config, prompts, peft_config=lora)
     trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
     trainer.save_model()
+    trainer.accelerator.wait_for_everyone()  # where a process ends before the others, they may abort
+    trainer.accelerator.end_training()
