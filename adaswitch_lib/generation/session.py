@@ -126,6 +126,8 @@ class Session:
         token put in its place. With `hand_over` the row then leaves, and all that left are returned
         together for the teacher to continue; without, the writer goes on behind that token.
         """
+        if judge and not hand_over and self.request.student_ids is not None:
+            raise ValueError("student_ids are written to their end: they do for policies that do not give back to the student.")
         left = []
         while group is not None:
             block = self._draft(group, writer, scored=judge is not None)
@@ -178,6 +180,29 @@ class Session:
         wanted = scored or (self.request.keep_teacher_logits and writer is Source.TEACHER)
         start = self.length[group.rows]
         size = min(self.request.block_size, self.request.max_new_tokens - int(start.min()))
+        given = self.request.student_ids if writer is Source.STUDENT else None
+        if given is None:
+            draft, logits = self._sampled(group, writer, start, size, wanted)
+        else:
+            columns = (start[:, None] + torch.arange(size, device=start.device)).clamp(max=given.shape[1] - 1)
+            draft = given[group.rows].gather(1, columns)
+            logits = self._scores(group, writer, draft)
+        positions = start[:, None] + torch.arange(draft.shape[1], device=draft.device)
+        eos = torch.isin(draft, self.eos_token_ids).long()
+        block = Block(
+            group.rows,
+            positions,
+            draft,
+            real=(eos.cumsum(-1) - eos == 0) & (positions < self.request.max_new_tokens),
+            logits={writer: logits} if wanted else {},
+        )
+        if scored:
+            block.logits[scorer] = self._scores(group, scorer, draft)
+        self._record(block, writer)
+        return block
+
+    def _sampled(self, group: Group, writer: Source, start: Tensor, size: int, wanted: bool) -> tuple[Tensor, Tensor | None]:
+        """Up to `size` tokens of every row from position `start` on, and the logits that they were drawn from."""
         tokens, logits = [], []
         ended = torch.zeros_like(start, dtype=torch.bool)
         ids, mask = self._unseen(group, writer)
@@ -191,23 +216,14 @@ class Session:
             if ended.all():
                 break
             ids, mask = token[:, None], torch.ones_like(token)[:, None]
-        draft = torch.stack(tokens, dim=1)
-        positions = start[:, None] + torch.arange(draft.shape[1], device=draft.device)
-        eos = torch.isin(draft, self.eos_token_ids).long()
-        block = Block(
-            group.rows,
-            positions,
-            draft,
-            real=(eos.cumsum(-1) - eos == 0) & (positions < self.request.max_new_tokens),
-            logits={writer: torch.stack(logits, dim=1)} if wanted else {},
-        )
-        if scored:
-            ids, mask = self._unseen(group, scorer)
-            ids = torch.cat([ids, draft[:, :-1]], dim=1)
-            mask = torch.cat([mask, torch.ones_like(draft[:, :-1])], dim=1)
-            block.logits[scorer] = group.decoders[scorer].feed(ids, mask, keep=draft.shape[1])
-        self._record(block, writer)
-        return block
+        return torch.stack(tokens, dim=1), torch.stack(logits, dim=1) if wanted else None
+
+    def _scores(self, group: Group, who: Source, draft: Tensor) -> Tensor:
+        """This model's logits from which the draft's tokens could have been chosen, in one pass."""
+        ids, mask = self._unseen(group, who)
+        ids = torch.cat([ids, draft[:, :-1]], dim=1)
+        mask = torch.cat([mask, torch.ones_like(draft[:, :-1])], dim=1)
+        return group.decoders[who].feed(ids, mask, keep=draft.shape[1])
 
     def _unseen(self, group: Group, who: Source) -> tuple[Tensor, Tensor]:
         """The tokens at the end of each row that this model has not been fed, and their mask."""
