@@ -14,7 +14,7 @@ SOURCES := $(wildcard adaswitch_lib/*.py adaswitch_lib/*/*.py adaswitch_lib/*/*/
 PAPERMILL := TQDM_DISABLE=1 $(BIN)/papermill -k python3 --no-progress-bar --log-level WARNING -p headless True
 # the tests of the core, and of what README and docs/extending.md show
 CORE := architectures bad_input checks data divergence extending generation imports losses methods models readme sampling static \
-	switching training trl trl_processes
+	switching training trl trl_processes trl_vllm
 # for test-newest: the newest that also has a CPU build for all of Linux; TORCH=torch takes the newest there is
 TORCH ?= $(shell grep '^torch==' constraints.txt)
 

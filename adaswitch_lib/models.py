@@ -128,6 +128,11 @@ def num_scored_ids(model: PreTrainedModel) -> int:
     return model.config.get_text_config(decoder=True).vocab_size
 
 
+def is_spread(model: PreTrainedModel) -> bool:
+    """Whether `device_map` has put its layers on several devices."""
+    return len({*(getattr(model, "hf_device_map", None) or {}).values()}) > 1
+
+
 def most_tokens(model: PreTrainedModel) -> int | None:
     """How many tokens a text may have; None: any number.
 

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from adaswitch_lib.divergence import LARGEST, divergence_function
 from adaswitch_lib.generation import Policy
+from adaswitch_lib.generation.block import Block
 from adaswitch_lib.generation.request import check_noise
-from adaswitch_lib.generation.session import Block, Judge, Session
+from adaswitch_lib.generation.session import Judge, Session
 from adaswitch_lib.rollout import Source
 from adaswitch_lib.switching import SwitchRule, first_switch, switch_threshold
 

@@ -183,6 +183,38 @@ class Rollout:
         return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
 
+def switch_sums(rollout: Rollout) -> Tensor:
+    """What `switch_means` are made of; may be added up over processes."""
+    switched = rollout.switch_index >= 0
+    at = rollout.switch_index[switched]
+    # a row that was cut at its switch has no token there
+    divergence = torch.nn.functional.pad(rollout.divergence[switched], (0, 1), value=torch.nan).gather(1, at[:, None])
+    measured = ~divergence.isnan()
+    return torch.stack(
+        [
+            torch.as_tensor(len(switched), device=at.device),
+            rollout.completion_mask.sum(),
+            (rollout.source == Source.TEACHER).sum(),
+            switched.sum(),
+            at.sum(),
+            measured.sum(),
+            divergence[measured].sum(),
+        ]
+    )
+
+
+def switch_means(sums: Tensor) -> dict[str, float]:
+    """Of a batch. NaN where there is nothing to average."""
+    rows, tokens, by_teacher, switched, positions, measured, divergence = sums.cpu().double().unbind()
+    return {
+        "switch_rate": float(switched / rows),
+        "switch_position": float(positions / switched),
+        "switch_divergence": float(divergence / measured),
+        "teacher_share": float(by_teacher / tokens),
+        "length": float(tokens / rows),
+    }
+
+
 def _padded(tensor: Tensor, width: int, name: str) -> Tensor:
     gap = width - tensor.shape[1]
     sides = (gap, 0) if name.startswith("prompt") else (0, gap)

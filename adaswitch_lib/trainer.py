@@ -18,9 +18,9 @@ from adaswitch_lib.generation import generate
 from adaswitch_lib.generation.supported import check_supported, eval_mode
 from adaswitch_lib.losses import completion_logits, distillation_loss, nll_loss
 from adaswitch_lib.methods import Method
-from adaswitch_lib.models import eos_token_ids
+from adaswitch_lib.models import eos_token_ids, is_spread
 from adaswitch_lib.policies import OnPolicy
-from adaswitch_lib.rollout import NonFiniteLogits, Rollout, Source
+from adaswitch_lib.rollout import NonFiniteLogits, Rollout, Source, switch_means, switch_sums
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -136,9 +136,9 @@ class RolloutTrainer(Trainer):
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         positions = [(n * world + rank) * self.args.train_batch_size + i for n, size in enumerate(sizes) for i in range(size)]
         rollout = self.write(Rollout.join(data), positions)
-        sums = self.accelerator.reduce(_sums(rollout), "sum")
+        sums = self.accelerator.reduce(switch_sums(rollout), "sum")
         num_tokens = sums[1].to(torch.float32)
-        self._record = _means(sums) | {"write_seconds": time.perf_counter() - self._step_start}
+        self._record = switch_means(sums) | {"write_seconds": time.perf_counter() - self._step_start}
         self._entropy = torch.zeros((), device=device)
         starts = [sum(sizes[:i]) for i in range(len(sizes))]
         return [{"rollout": rollout.rows(range(a, a + n))} for a, n in zip(starts, sizes, strict=True)], num_tokens
@@ -247,8 +247,7 @@ def row_seed(*parts: int) -> int:
 
 def _placed(teacher: PreTrainedModel, device: torch.device) -> PreTrainedModel:
     """The teacher, frozen, in eval mode and on the device; where its layers are spread over several, they stay there."""
-    spread = len(set((getattr(teacher, "hf_device_map", None) or {}).values())) > 1
-    if not spread and teacher.device != device:  # a quantized one, which is there already, refuses to be moved
+    if not is_spread(teacher) and teacher.device != device:  # a quantized one, which is there already, refuses to be moved
         teacher = teacher.to(device)
     return teacher.eval().requires_grad_(False)
 
@@ -256,38 +255,6 @@ def _placed(teacher: PreTrainedModel, device: torch.device) -> PreTrainedModel:
 def _coin(seed: int) -> float:
     """A number in [0, 1) from a row's seed, apart from those that its tokens are drawn by."""
     return zlib.crc32(b"data" + str(seed).encode()) / 2**32
-
-
-def _sums(rollout: Rollout) -> Tensor:
-    """What `_means` are made of; may be added up over processes."""
-    switched = rollout.switch_index >= 0
-    at = rollout.switch_index[switched]
-    # a row that was cut at its switch has no token there
-    divergence = torch.nn.functional.pad(rollout.divergence[switched], (0, 1), value=torch.nan).gather(1, at[:, None])
-    measured = ~divergence.isnan()
-    return torch.stack(
-        [
-            torch.as_tensor(len(switched), device=at.device),
-            rollout.completion_mask.sum(),
-            (rollout.source == Source.TEACHER).sum(),
-            switched.sum(),
-            at.sum(),
-            measured.sum(),
-            divergence[measured].sum(),
-        ]
-    )
-
-
-def _means(sums: Tensor) -> dict[str, float]:
-    """Of a batch. NaN where there is nothing to average."""
-    rows, tokens, by_teacher, switched, positions, measured, divergence = sums.cpu().double().unbind()
-    return {
-        "switch_rate": float(switched / rows),
-        "switch_position": float(positions / switched),
-        "switch_divergence": float(divergence / measured),
-        "teacher_share": float(by_teacher / tokens),
-        "length": float(tokens / rows),
-    }
 
 
 def _entropy_sum(logits: Tensor, mask: Tensor) -> Tensor:

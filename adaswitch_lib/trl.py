@@ -7,19 +7,14 @@ many processes. What is here is the rollout: a policy that writes the completion
 from __future__ import annotations
 
 import inspect
-from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from itertools import groupby
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import is_torch_bf16_gpu_available
@@ -28,10 +23,10 @@ from adaswitch_lib.checks import RowCheck
 from adaswitch_lib.generation import Policy, generate
 from adaswitch_lib.methods import METHODS
 from adaswitch_lib.models import check_shared_vocabulary, eos_token_ids, num_scored_ids
-from adaswitch_lib.policies import StopAtSwitch
-from adaswitch_lib.rollout import Rollout, Source
+from adaswitch_lib.policies import AdaSwitch, FixedSwitch, OnPolicy, StopAtSwitch
+from adaswitch_lib.rollout import Rollout, Source, switch_means, switch_sums
 from adaswitch_lib.switching import SwitchRule
-from adaswitch_lib.trainer import _means, _sums, row_seed
+from adaswitch_lib.trainer import row_seed
 
 TESTED = "trl>=1.11,!=1.15.*,<1.17"
 """The versions of TRL that the tests cover; 1.15 runs on GPUs alone."""
@@ -40,12 +35,16 @@ try:
     from trl import DistillationConfig, DistillationTrainer
     from trl.models import prepare_deepspeed
     from trl.models.utils import unwrap_model_for_generation
-    from trl.trainer.utils import maybe_gather_lm_head_ctx
+
+    from adaswitch_lib.trl_weights import cut_head, unsharded
 except ImportError as error:
     raise ImportError(f"adaswitch_lib.trl needs TRL with a DistillationTrainer, pip install '{TESTED}': {error}") from error
 
 POLICIES = {name: m.policy for name, m in METHODS.items() if m.policy and (m.loss, m.data_share) == ("forward_kl", 0.0)}
 """Name -> policy, of the methods that differ in nothing but who writes."""
+
+WRITE_FIRST = (OnPolicy, AdaSwitch, FixedSwitch)
+"""Policies by which the student writes up to a switch, and not again."""
 
 
 def check_trl(trainer: type) -> None:
@@ -71,7 +70,8 @@ class AdaSwitchConfig(DistillationConfig):
     Attributes:
         policy: the name of one in `POLICIES`. One with settings of your own goes to the trainer.
         multiplier, window, min_history, floor: when to switch, see `SwitchRule`; for policies that have a rule.
-        block_size: as in `generate`.
+        block_size: as in `generate`; 8, or with vLLM 128.
+        use_vllm: the student explores in vLLM; for policies that do not give back to it.
         beta: of TRL's loss. The default here is forward KL, as in the paper, and not reverse KL.
         bf16: the default here is what the machine has.
 
@@ -84,18 +84,20 @@ class AdaSwitchConfig(DistillationConfig):
     window: int = field(default=SwitchRule.window, metadata={"help": "L: the tokens that the mean runs over."})
     min_history: int = field(default=SwitchRule.min_history, metadata={"help": "Tokens before the rule may trip."})
     floor: float = field(default=SwitchRule.floor, metadata={"help": "The least threshold, in nats."})
-    block_size: int = field(default=8, metadata={"help": "Tokens that one model drafts before the other scores them."})
+    block_size: int | None = field(default=None, metadata={"help": "Tokens drafted before the other model scores them."})
     beta: float = field(default=0.0, metadata={"help": "The loss: 0 is forward KL, 1 reverse KL, between them Jensen-Shannon."})
 
     def __post_init__(self):
         if self.bf16 is None:
             self.bf16 = is_torch_bf16_gpu_available() and not (self.fp16 or self.use_cpu)
         super().__post_init__()
+        if self.block_size is None:
+            self.block_size = 128 if self.use_vllm else 8
         if self.policy not in POLICIES:
             raise ValueError(f"unknown policy {self.policy!r}: use one of {', '.join(POLICIES)}.")
         self.make_policy()
         defaults = {each.name: each.default for each in fields(self)}
-        sampler = ("top_p", "top_k", "min_p", "repetition_penalty", "generation_kwargs", "cache_implementation", "use_vllm")
+        sampler = ("top_p", "top_k", "min_p", "repetition_penalty", "generation_kwargs", "cache_implementation")
         if changed := [name for name in sampler if getattr(self, name) != defaults[name]]:
             raise ValueError(f"rollouts are sampled by `generate`, from the full softmax: leave out {', '.join(changed)}.")
 
@@ -143,12 +145,17 @@ class AdaSwitchTrainer(DistillationTrainer):
             raise ValueError(f"policy must be one like AdaSwitch(), got {policy!r}: a name goes to AdaSwitchConfig(policy=…).")
         if isinstance(self.policy, StopAtSwitch) and self.policy.rule.min_history == 0:
             raise ValueError("a row that is cut at its first token is empty: set min_history to 1 or more.")
+        if args.use_vllm and not isinstance(self.policy, WRITE_FIRST):
+            raise ValueError(f"in vLLM the student writes to its end, which {self.policy} does not let it: leave out use_vllm.")
         super().__init__(model, None, args, *more, **named)  # TRL itself refuses a teacher that scores another number of ids
         if self._is_vlm or self.tools:
             raise ValueError("a policy writes text from text: pass a tokenizer as processing_class, and no tools.")
         teacher, tokenizer = self._load_teacher(teacher_model)
         self.eos_token_ids = eos_token_ids(self._tokenizer, teacher, self.model)
         self.vocab_size = check_shared_vocabulary(teacher, self.model, tokenizer, self._tokenizer)
+        if args.use_vllm:  # ids that the tokenizer lacks are not written
+            padding = dict.fromkeys(range(self.vocab_size, num_scored_ids(self.model)), -100.0)
+            self.vllm_generation.generation_kwargs = {"stop_token_ids": self.eos_token_ids, "logit_bias": padding or None}
         self.teacher_model = self._prepare_teacher(teacher.eval().requires_grad_(False))
         self._check_prompts(teacher)
 
@@ -190,21 +197,25 @@ class AdaSwitchTrainer(DistillationTrainer):
             for place, prompt_ids in enumerate(ids):
                 check.one({"place": place, "prompt_ids": prompt_ids, "completion_ids": []})
 
-    def _generate_single_turn(self, prompt_ids: list[list[int]], *_: Any, **__: Any) -> list[list[int]]:
+    def _generate_single_turn(self, prompt_ids: list[list[int]], *more: Any, **named: Any) -> list[list[int]]:
         """Completions for these prompts; what is known of them goes to the log."""
-        rollout = self.write(prompt_ids)
-        means = _means(self.accelerator.reduce(_sums(rollout), "sum"))
+        texts = super()._generate_single_turn(prompt_ids, *more, **named) if self.use_vllm else None
+        rollout = self.write(prompt_ids, texts)
+        means = switch_means(self.accelerator.reduce(switch_sums(rollout), "sum"))
         for name in ("switch_rate", "switch_position", "switch_divergence", "teacher_share"):
             self._metrics["train" if self.model.training else "eval"][name].append(means[name])
         self._runs = runs(rollout, self._tokenizer) if self.log_completions else []
         lengths = rollout.completion_mask.sum(-1).tolist()
         return [ids[:length] for ids, length in zip(rollout.completion_ids.tolist(), lengths, strict=True)]
 
-    def write(self, prompt_ids: list[list[int]]) -> Rollout:
-        """One completion a prompt, by the policy."""
-        prompts = [torch.tensor(ids, device=self.accelerator.device) for ids in prompt_ids]
-        masks = [torch.ones_like(ids) for ids in prompts]
+    def write(self, prompt_ids: list[list[int]], student_ids: list[list[int]] | None = None) -> Rollout:
+        """One completion a prompt, by the policy; `student_ids` are the student's own, where it has written elsewhere."""
         pad_token_id = self._tokenizer.pad_token_id
+
+        def padded(rows: list[list[int]], value: int, side: str) -> Tensor:
+            tensors = [torch.tensor(row, device=self.accelerator.device) for row in rows]
+            return pad_sequence(tensors, batch_first=True, padding_value=value, padding_side=side)
+
         with (
             self._whole(self.teacher_model) as teacher,
             self._whole(self.model_wrapped) as student,
@@ -214,8 +225,8 @@ class AdaSwitchTrainer(DistillationTrainer):
                 self.policy,
                 teacher,
                 student,
-                pad_sequence(prompts, batch_first=True, padding_value=pad_token_id, padding_side="left"),
-                pad_sequence(masks, batch_first=True, padding_side="left"),
+                padded(prompt_ids, pad_token_id, "left"),
+                padded([[1] * len(ids) for ids in prompt_ids], 0, "left"),
                 max_new_tokens=self.max_completion_length,
                 row_seeds=self.row_seeds(prompt_ids),
                 temperature=self.temperature,
@@ -224,6 +235,7 @@ class AdaSwitchTrainer(DistillationTrainer):
                 block_size=self.args.block_size,
                 record_divergence=False,
                 vocab_size=self.vocab_size,
+                student_ids=None if student_ids is None else padded(student_ids, pad_token_id, "right"),
             )
 
     def row_seeds(self, prompt_ids: list[list[int]]) -> list[int]:
@@ -261,40 +273,3 @@ def runs(rollout: Rollout, tokenizer: PreTrainedTokenizerBase) -> list[list[dict
         row = [(Source(source).name.lower(), [token for _, token in tokens]) for source, tokens in by_writer]
         rows.append([{"role": writer, "content": tokenizer.decode(tokens, skip_special_tokens=True)} for writer, tokens in row])
     return rows
-
-
-@contextmanager
-def unsharded(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
-    """All weights of a model that FSDP2 has sharded, without the hooks by which its passes wait for other processes."""
-    parts = [module for module in model.modules() if isinstance(module, FSDPModule)]
-    hooks = [(part._forward_pre_hooks, part._forward_hooks) for part in parts]
-    for part in parts:
-        part.unshard()
-        part._forward_pre_hooks, part._forward_hooks = OrderedDict(), OrderedDict()
-    try:
-        yield model
-    finally:
-        for part, (before, after) in zip(parts, hooks, strict=True):
-            part._forward_pre_hooks, part._forward_hooks = before, after
-            part.reshard()
-
-
-@contextmanager
-def cut_head(model: PreTrainedModel, num_ids: int) -> Iterator[None]:
-    """Where TRL's loss asks for the output embeddings, it gets those of the first `num_ids` ids."""
-
-    def cut(weight: Tensor | None) -> Tensor | None:
-        if weight is None or not hasattr(weight, "ds_status"):
-            return weight if weight is None else weight[:num_ids]
-        with maybe_gather_lm_head_ctx(weight):  # divided by ZeRO-3, and freed when this ends
-            rows = weight[:num_ids].clone()
-            rows.ds_status = weight.ds_status  # by which TRL sees that it need not gather
-        return rows
-
-    whole = model.get_output_embeddings
-    if num_scored_ids(model) > num_ids:  # when TRL asks, after the forward pass, FSDP2 has gathered the weights
-        model.get_output_embeddings = lambda: SimpleNamespace(weight=cut(whole().weight), bias=cut(whole().bias))
-    try:
-        yield
-    finally:
-        vars(model).pop("get_output_embeddings", None)

@@ -54,6 +54,31 @@ def test_text_does_not_depend_on_block_size(policy, pair, prompts):
         assert same_text(token_by_token, write(policy, pair, prompts, block_size=block_size))
 
 
+@pytest.mark.parametrize("policy", [OnPolicy(), AdaSwitch(RULE), StopAtSwitch(RULE), RandomSwitch(RULE), FixedSwitch(0.3)])
+@pytest.mark.parametrize("record_divergence", [True, False])
+def test_the_student_may_have_written_elsewhere(policy, record_divergence, pair, prompts):
+    text = write(OnPolicy(), pair, prompts).completion_ids
+    expected = write(policy, pair, prompts)
+    for block_size in (3, 64):
+        more = {"block_size": block_size, "record_divergence": record_divergence}
+        assert same_text(expected, write(policy, pair, prompts, student_ids=text, **more))
+
+
+@pytest.mark.parametrize(
+    ("policy", "change", "message"),
+    [
+        (SpeculativeKD(), lambda text: text, "do not give back to the student"),
+        (AdaSwitch(), lambda text: text[:, :2] * 0 + 5, "neither with an EOS nor at max_new_tokens"),
+        (AdaSwitch(), lambda text: text[1:], "one row a prompt"),
+        (AdaSwitch(), lambda text: text + 10**6, "one row a prompt, of ids in"),
+    ],
+)
+def test_texts_from_elsewhere_that_do_not_do_are_refused(policy, change, message, pair, prompts):
+    text = write(OnPolicy(), pair, prompts).completion_ids
+    with pytest.raises(ValueError, match=message):
+        write(policy, pair, prompts, student_ids=change(text))
+
+
 @by_row_policy
 def test_a_row_depends_on_its_prompt_and_seed_alone(policy, pair, prompts):
     batch = write(policy, pair, prompts)

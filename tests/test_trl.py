@@ -160,7 +160,8 @@ def test_options_and_files_set_the_rule(tmp_path):
     [
         ({"policy": "gkd"}, "unknown policy 'gkd'"),
         ({"multiplier": 0.0}, "multiplier"),
-        ({"top_p": 0.9, "use_vllm": True}, "leave out top_p, use_vllm"),
+        ({"top_p": 0.9, "min_p": 0.1}, "leave out top_p, min_p"),
+        ({"policy": "skd", "use_vllm": True}, "leave out use_vllm"),
         ({"policy": "stop", "min_history": 0}, "min_history to 1"),
         ({"max_completion_length": 250}, "row 0: a prompt"),
         ({"writer": "adaswitch"}, "policy must be one like"),

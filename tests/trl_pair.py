@@ -28,7 +28,7 @@ SETTINGS = {
 }
 
 
-def save_pair(folder):
+def save_pair(folder, widths=(64, 32)):
     """The tokenizer has every byte, three special tokens, and a template with system turns."""
     tokenizer = Qwen2Tokenizer(
         vocab={byte: i for i, byte in enumerate(sorted(ByteLevel.alphabet()))},
@@ -41,7 +41,7 @@ def save_pair(folder):
     tokenizer.chat_template = CHATML
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        for name, layers, width, more in (("teacher", 3, 64, 5), ("student", 2, 32, 2)):
+        for name, layers, width, more in (("teacher", 3, widths[0], 5), ("student", 2, widths[1], 2)):
             config = Qwen2Config(
                 vocab_size=len(tokenizer) + more,
                 hidden_size=width,
@@ -70,8 +70,8 @@ def trainer(folder, out, writer=None, peft_config=None, dataset=PROMPTS, **chang
     made.written = []
     write = made.write
 
-    def keep(prompt_ids):
-        made.written.append((prompt_ids, made.row_seeds(prompt_ids), write(prompt_ids)))
+    def keep(prompt_ids, student_ids=None):
+        made.written.append((prompt_ids, made.row_seeds(prompt_ids), write(prompt_ids, student_ids)))
         return made.written[-1][-1]
 
     made.write = keep

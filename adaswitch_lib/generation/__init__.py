@@ -52,6 +52,7 @@ def generate(
     record_divergence: bool = True,
     keep_teacher_logits: bool = False,
     vocab_size: int | None = None,
+    student_ids: Tensor | None = None,
     on_block: Callable[[Rollout], None] | None = None,
 ) -> Rollout:
     """Write one completion a prompt by `policy`.
@@ -80,6 +81,8 @@ def generate(
             teacher pass.
         vocab_size: how many ids, from 0, the tokenizer has (`Pair.vocab_size`). What lies behind them is padding of the
             embeddings: it is never written and counts in no sum. Default: what both models score.
+        student_ids: the student's texts, where another engine has written them, shape [batch pos]: what follows an EOS counts
+            for nothing. Both models then read them, `block_size` tokens in a pass, up to the switch.
         on_block: called after each block with what is written so far; with a `block_size` of 1, token by token.
 
     Returns:

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from adaswitch_lib.generation.supported import check_is_whole, check_supported
-from adaswitch_lib.models import most_tokens, num_scored_ids
+from adaswitch_lib.models import is_spread, most_tokens, num_scored_ids
 
 
 def check_noise(name: str, share: float) -> None:
@@ -44,6 +44,7 @@ class Request:
     record_divergence: bool
     keep_teacher_logits: bool
     vocab_size: int | None = None
+    student_ids: Tensor | None = None
 
     def __post_init__(self):
         models = {"teacher": self.teacher, "student": self.student}
@@ -54,6 +55,7 @@ class Request:
         self._check_numbers()
         self._check_prompts()
         self._check_ids()
+        self._check_student_ids()
         for who, model in models.items():
             self._check_model(who, model)
         for model in models.values():
@@ -109,14 +111,23 @@ class Request:
         if ids.min() < 0 or ids.max() >= self.vocab_size or not 0 <= self.pad_token_id < self.vocab_size:
             raise ValueError(f"ids of prompts, EOS and padding must lie in [0, {self.vocab_size}), the vocabulary.")
 
+    def _check_student_ids(self) -> None:
+        given = self.student_ids
+        if given is None:
+            return
+        if len(given) != len(self.prompt_ids) or given.min() < 0 or given.max() >= self.vocab_size:
+            raise ValueError(f"student_ids must have one row a prompt, of ids in [0, {self.vocab_size}).")
+        ends = torch.isin(given[:, : self.max_new_tokens], self.eos_token_ids).any(-1)
+        if given.shape[1] < self.max_new_tokens and not ends.all():
+            raise ValueError("a row of student_ids ends neither with an EOS nor at max_new_tokens.")
+
     def _check_model(self, who: str, model: PreTrainedModel) -> None:
         if num_scored_ids(model) < self.vocab_size:
             raise ValueError(
                 f"unequal vocabularies: vocab_size is {self.vocab_size}, but the {who} scores only {num_scored_ids(model)} ids. "
                 "See adaswitch_lib.check_shared_vocabulary."
             )
-        spread = len({*(getattr(model, "hf_device_map", None) or {}).values()}) > 1
-        if not spread and model.device != self.prompt_ids.device:
+        if not is_spread(model) and model.device != self.prompt_ids.device:
             where = f"the {who} is on {model.device} and the prompts are on {self.prompt_ids.device}"
             raise ValueError(f"{where}: move them to one device with .to(device).")
         length, limit = int(self.prompt_mask.bool().sum(-1).max()) + self.max_new_tokens, most_tokens(model)

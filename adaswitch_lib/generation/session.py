@@ -8,56 +8,18 @@ text does not depend on the block size, only the number of passes does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from adaswitch_lib.divergence import divergence_function, resolution
-from adaswitch_lib.generation.decoder import Decoder
+from adaswitch_lib.generation.block import Block, Group
 from adaswitch_lib.generation.request import Request
 from adaswitch_lib.generation.sampling import disturbed, row_uniforms, sample
-from adaswitch_lib.generation.static import StaticDecoder, new_decoder
+from adaswitch_lib.generation.static import new_decoder
 from adaswitch_lib.rollout import NonFiniteLogits, Rollout, Source, has_no_distribution
-
-
-@dataclass
-class Group:
-    """Rows that are written together, and what the two models remember of them."""
-
-    rows: Tensor
-    decoders: dict[Source, Decoder | StaticDecoder]
-
-    def select(self, keep: Tensor, drop: Tensor, models: Collection[Source]) -> Group:
-        """The rows where `keep` is true, less the last `drop[row]` tokens that the decoders were fed, for these models."""
-        cut = bool(drop[keep].any())
-        if keep.all() and not cut:
-            return self
-        index = keep.nonzero()[:, 0]
-        decoders = {who: self.decoders[who].select(index, drop[index] if cut else None) for who in models}
-        return Group(self.rows[index], decoders)
-
-
-@dataclass(frozen=True)
-class Block:
-    """What the writer has drafted and the other model has scored, before a policy judges it.
-
-    Attributes:
-        rows: which rows of the batch, shape [rows].
-        positions: of the drafted tokens in their completions, shape [rows new].
-        tokens: the draft, shape [rows new].
-        real: false after EOS and past the last token allowed, shape [rows new].
-        logits: of each model, from which the tokens were or could have been chosen, [rows new vocab].
-    """
-
-    rows: Tensor
-    positions: Tensor
-    tokens: Tensor
-    real: Tensor
-    logits: dict[Source, Tensor]
-
 
 CHUNK_ELEMENTS = 2**19
 """How many logits of each model a divergence is measured on at once."""
@@ -123,6 +85,8 @@ class Session:
         token put in its place. With `hand_over` the row then leaves, and all that left are returned
         together for the teacher to continue; without, the writer goes on behind that token.
         """
+        if judge and not hand_over and self.request.student_ids is not None:
+            raise ValueError("student_ids are written to their end: they do for policies that do not give back to the student.")
         left = []
         while group is not None:
             block = self._draft(group, writer, scored=judge is not None)
@@ -177,6 +141,29 @@ class Session:
         wanted = scored or (self.request.keep_teacher_logits and writer is Source.TEACHER)
         start = self.length[group.rows]
         size = min(self.request.block_size, self.request.max_new_tokens - int(start.min()))
+        given = self.request.student_ids if writer is Source.STUDENT else None
+        if given is None:
+            draft, logits = self._sampled(group, writer, start, size, wanted)
+        else:
+            columns = (start[:, None] + torch.arange(size, device=start.device)).clamp(max=given.shape[1] - 1)
+            draft = given[group.rows].gather(1, columns)
+            logits = self._scores(group, writer, draft)
+        positions = start[:, None] + torch.arange(draft.shape[1], device=draft.device)
+        eos = torch.isin(draft, self.eos_token_ids).long()
+        block = Block(
+            group.rows,
+            positions,
+            draft,
+            real=(eos.cumsum(-1) - eos == 0) & (positions < self.request.max_new_tokens),
+            logits={writer: logits} if wanted else {},
+        )
+        if scored:
+            block.logits[scorer] = self._scores(group, scorer, draft)
+        self._record(block, writer)
+        return block
+
+    def _sampled(self, group: Group, writer: Source, start: Tensor, size: int, wanted: bool) -> tuple[Tensor, Tensor | None]:
+        """Up to `size` tokens of every row from position `start` on, and the logits that they were drawn from."""
         tokens, logits, on_cpu = [], [], start.device.type == "cpu"
         ended, broken = (torch.zeros_like(start, dtype=torch.bool) for _ in range(2))
         ids, mask = self._unseen(group, writer)
@@ -193,23 +180,14 @@ class Session:
             ids, mask = token[:, None], torch.ones_like(token)[:, None]
         if broken.any():
             raise NonFiniteLogits(writer)
-        draft = torch.stack(tokens, dim=1)
-        positions = start[:, None] + torch.arange(draft.shape[1], device=draft.device)
-        eos = torch.isin(draft, self.eos_token_ids).long()
-        block = Block(
-            group.rows,
-            positions,
-            draft,
-            real=(eos.cumsum(-1) - eos == 0) & (positions < self.request.max_new_tokens),
-            logits={writer: torch.stack(logits, dim=1)} if wanted else {},
-        )
-        if scored:
-            ids, mask = self._unseen(group, scorer)
-            ids = torch.cat([ids, draft[:, :-1]], dim=1)
-            mask = torch.cat([mask, torch.ones_like(draft[:, :-1])], dim=1)
-            block.logits[scorer] = group.decoders[scorer].feed(ids, mask, keep=draft.shape[1])
-        self._record(block, writer)
-        return block
+        return torch.stack(tokens, dim=1), torch.stack(logits, dim=1) if wanted else None
+
+    def _scores(self, group: Group, who: Source, draft: Tensor) -> Tensor:
+        """This model's logits from which the draft's tokens could have been chosen, in one pass."""
+        ids, mask = self._unseen(group, who)
+        ids = torch.cat([ids, draft[:, :-1]], dim=1)
+        mask = torch.cat([mask, torch.ones_like(draft[:, :-1])], dim=1)
+        return group.decoders[who].feed(ids, mask, keep=draft.shape[1])
 
     def _unseen(self, group: Group, who: Source) -> tuple[Tensor, Tensor]:
         """The tokens at the end of each row that this model has not been fed, and their mask."""
