@@ -181,8 +181,10 @@ class Session:
         scored = scored or self.request.record_divergence or (self.request.keep_teacher_logits and scorer is Source.TEACHER)
         wanted = scored or (self.request.keep_teacher_logits and writer is Source.TEACHER)
         start = self.length[group.rows]
-        size = min(self.request.block_size, self.request.max_new_tokens - int(start.min()))
-        tokens, logits, on_cpu = [], [], start.device.type == "cpu"
+        whole, size = group.decoders[writer].whole_blocks, self.request.block_size
+        if not whole:
+            size = min(size, self.request.max_new_tokens - int(start.min()))
+        tokens, logits = [], []
         ended, broken = (torch.zeros_like(start, dtype=torch.bool) for _ in range(2))
         ids, mask = self._unseen(group, writer)
         for i in range(size):
@@ -193,7 +195,7 @@ class Session:
                 logits.append(scores)
             broken |= bad
             ended |= torch.isin(token, self.eos_token_ids)
-            if on_cpu and ended.all():  # a GPU, asked at every token, would wait for us
+            if not whole and ended.all():
                 break
             ids, mask = token[:, None], torch.ones_like(token)[:, None]
         if broken.any():
