@@ -118,7 +118,9 @@ class Slots:
         self.cache = Cache(layer_class_to_replicate=partial(_Layer, self))
         self.length, self.padding = (torch.zeros(rows, dtype=torch.long, device=device) for _ in range(2))
         self.autocast = torch.is_autocast_enabled(device.type)
-        self.captures = device.type == "cuda" and not self.autocast  # which would keep copies of weights that training changes
+        on_one = {weight.device for weight in model.parameters()} == {device}
+        # autocast would have a graph read copies of weights that training then changes
+        self.captures = device.type == "cuda" and on_one and not self.autocast
         self.graphs: dict[tuple[int, int], tuple] = {}
         self.pool = torch.cuda.graph_pool_handle() if self.captures else None
         self.clear()
