@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # what an editor sees
         total_variation,
     )
     from adaswitch_lib.generation import Policy, generate
+    from adaswitch_lib.generation.static import static_decoding
     from adaswitch_lib.losses import completion_logits, distillation_loss, nll_loss
     from adaswitch_lib.methods import METHODS, Method
     from adaswitch_lib.models import Pair, check_shared_vocabulary, load_pair
@@ -41,6 +42,7 @@ _NAMES = {
     "data": "encode_prompts encode_rows",
     "divergence": "DIVERGENCES forward_kl jensen_shannon reverse_kl skewed_forward_kl skewed_reverse_kl total_variation",
     "generation": "Policy generate",
+    "generation.static": "static_decoding",
     "losses": "completion_logits distillation_loss nll_loss",
     "methods": "METHODS Method",
     "models": "Pair check_shared_vocabulary load_pair",

@@ -22,45 +22,27 @@ from pathlib import Path
 import pandas as pd
 import torch
 import transformers
-from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+from naive import naive_adaswitch
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from adaswitch_lib import AdaSwitch, OffPolicy, OnPolicy, SwitchRule, encode_prompts, forward_kl, generate, load_pair
+from adaswitch_lib import (
+    AdaSwitch,
+    OffPolicy,
+    OnPolicy,
+    SwitchRule,
+    encode_prompts,
+    forward_kl,
+    generate,
+    load_pair,
+    static_decoding,
+)
 from adaswitch_lib.experiments.paths import figures_dir
 from adaswitch_lib.experiments.records import write_table
 from adaswitch_lib.experiments.tasks import sample_prompts
-from adaswitch_lib.generation.decoder import cache_argument
 from adaswitch_lib.losses import distillation_loss
 from adaswitch_lib.report import figures
 
 NEVER = SwitchRule(multiplier=math.inf)
-
-
-@torch.no_grad()
-def naive_adaswitch(teacher, student, prompt_ids, prompt_mask, *, max_new_tokens, rule, eos_token_id, seed=0):
-    """Both models on every row at every step, caches from the library: what one writes first. Lives here only."""
-    generator = torch.Generator().manual_seed(seed)
-    caches, mask, ids = (DynamicCache(), DynamicCache()), prompt_mask, prompt_ids
-    batch = len(prompt_ids)
-    guided = torch.zeros(batch, dtype=torch.bool)
-    ended = torch.zeros(batch, dtype=torch.bool)
-    divergences, tokens = [], []
-    for i in range(max_new_tokens):
-        t, s = (
-            model(input_ids=ids, attention_mask=mask, logits_to_keep=1, **{cache_argument(model): cache}).logits[:, -1]
-            for model, cache in zip((teacher, student), caches, strict=True)
-        )
-        d = forward_kl(t, s)
-        if i >= rule.min_history:
-            mean = torch.stack(divergences[-rule.window :]).mean(0)
-            guided |= d > (rule.multiplier * mean).clamp(min=rule.floor)
-        divergences.append(d)
-        token = torch.multinomial(torch.where(guided[:, None], t, s).softmax(-1), 1, generator=generator)
-        tokens.append(token)
-        ended |= token[:, 0] == eos_token_id
-        if ended.all():
-            break
-        ids, mask = token, torch.cat([mask, mask.new_ones(batch, 1)], dim=1)
-    return torch.cat(tokens, dim=1)
 
 
 def in_turns(candidates: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
@@ -89,6 +71,11 @@ def candidates(pair, prompt_ids, prompt_mask, max_new_tokens: int, pad: int, eos
         eos_token_id=eos,
         pad_token_id=pad,
     )
+
+    def static(policy):
+        with static_decoding():
+            return ours(policy)
+
     theirs = partial(
         transformers.GenerationMixin.generate,
         inputs=prompt_ids,
@@ -109,6 +96,7 @@ def candidates(pair, prompt_ids, prompt_mask, max_new_tokens: int, pad: int, eos
             teacher, student, prompt_ids, prompt_mask, max_new_tokens=max_new_tokens, rule=SwitchRule(), eos_token_id=eos
         ),
         "adaswitch": lambda: ours(AdaSwitch(SwitchRule())),
+        "adaswitch, static buffers": lambda: static(AdaSwitch(SwitchRule())),
         "adaswitch, divergence where needed": lambda: ours(AdaSwitch(SwitchRule()), record_divergence=False),
         "on-policy": lambda: ours(OnPolicy(), record_divergence=False),
         "on-policy, transformers": lambda: theirs(student),
@@ -121,6 +109,7 @@ RATIOS = (
     ("exploring in blocks", "explore, block 1", "explore, block 8", "≥ 1.7"),
     ("AdaSwitch against the naive loop", "adaswitch, naive loop", "adaswitch", "≥ 1.5"),
     ("the same, record_divergence=False", "adaswitch, naive loop", "adaswitch, divergence where needed", "≥ 1.5"),
+    ("static buffers against those that grow", "adaswitch", "adaswitch, static buffers", "≥ 1.0"),
     ("on-policy against transformers.generate", "on-policy, transformers", "on-policy", "≥ 1.0"),
     ("off-policy against transformers.generate", "off-policy, transformers", "off-policy", "≥ 1.0"),
 )

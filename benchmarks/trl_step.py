@@ -11,17 +11,16 @@ from __future__ import annotations
 import argparse
 import tempfile
 import warnings
-from copy import deepcopy
 from pathlib import Path
 
 import pandas as pd
 import torch
 from datasets import Dataset
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, PrinterCallback
+from random_pairs import word_tokenizer
+from transformers import LlamaConfig, LlamaForCausalLM, PrinterCallback
 from trl import DistillationConfig, DistillationTrainer
 
-from adaswitch_lib import AdaSwitch, OnPolicy
+from adaswitch_lib import AdaSwitch, OnPolicy, Pair
 from adaswitch_lib.experiments.records import write_table
 from adaswitch_lib.trl import AdaSwitchConfig, AdaSwitchTrainer
 
@@ -29,23 +28,20 @@ WORDS = 8192
 POLICIES = {"TRL": None, "onpolicy": OnPolicy(), "adaswitch": AdaSwitch()}
 
 
-def new_pair() -> tuple[LlamaForCausalLM, LlamaForCausalLM, PreTrainedTokenizerFast]:
-    words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(WORDS)}, unk_token="w2"))
-    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="w0", eos_token="w1", unk_token="w2", padding_side="left")
+def new_pair() -> Pair:
     torch.manual_seed(0)
     sizes = {"vocab_size": WORDS, "num_attention_heads": 4, "eos_token_id": 1, "pad_token_id": 0}
-    teacher, student = (
+    models = (
         LlamaForCausalLM(LlamaConfig(hidden_size=width, intermediate_size=3 * width, num_hidden_layers=layers, **sizes))
         for width, layers in ((256, 6), (128, 4))
     )
-    return teacher, student, tokenizer
+    return Pair(*models, word_tokenizer(WORDS))
 
 
-def step_seconds(name: str, rows: int, tokens: int, steps: int) -> list[float]:
+def step_seconds(name: str, pair: Pair, rows: int, tokens: int, steps: int, prompt: int = 16, **more) -> list[float]:
     """Of all steps but the first."""
-    teacher, student, tokenizer = new_pair()
-    words = torch.randint(3, WORDS, (4 * rows, 16), generator=torch.Generator().manual_seed(0))
+    teacher, student, tokenizer = pair
+    words = torch.randint(3, len(tokenizer), (4 * rows, prompt), generator=torch.Generator().manual_seed(0))
     prompts = Dataset.from_dict({"prompt": [" ".join(f"w{word}" for word in prompt) for prompt in words.tolist()]})
     with tempfile.TemporaryDirectory() as folder:
         settings = dict(
@@ -59,8 +55,8 @@ def step_seconds(name: str, rows: int, tokens: int, steps: int) -> list[float]:
             gradient_checkpointing=False,
             report_to="none",
             save_strategy="no",
-            use_cpu=True,
             disable_tqdm=True,
+            **{"use_cpu": True} | more,
         )
         ours = POLICIES[name] is not None
         args = (AdaSwitchConfig if ours else DistillationConfig)(folder, **settings)
@@ -68,7 +64,7 @@ def step_seconds(name: str, rows: int, tokens: int, steps: int) -> list[float]:
         if ours:
             trainer = AdaSwitchTrainer(student, teacher, policy=POLICIES[name], **common)
         else:
-            trainer = DistillationTrainer(student, deepcopy(teacher), **common)
+            trainer = DistillationTrainer(student, teacher, **common)
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     return [entry["step_time"] for entry in trainer.state.log_history if "step_time" in entry][1:]
@@ -83,7 +79,7 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     warnings.simplefilter("ignore")  # of names that TRL still uses
     turns = [
-        {name: pd.Series(step_seconds(name, chosen.rows, chosen.tokens, chosen.steps)).median() for name in POLICIES}
+        {name: pd.Series(step_seconds(name, new_pair(), chosen.rows, chosen.tokens, chosen.steps)).median() for name in POLICIES}
         for _ in range(chosen.turns)
     ]
     seconds = pd.DataFrame(turns)

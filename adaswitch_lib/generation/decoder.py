@@ -54,7 +54,12 @@ class Decoder:
         mask: 1 on the real tokens fed so far, shape [rows fed]; of a new decoder [rows 0].
         unseen: how many of the last tokens of each row have not been fed yet; 1 after every `feed`,
             since nobody feeds a token before it has to choose the next.
+
+    Attributes:
+        whole_blocks: whether a block is drafted to its end, even behind the ends of all rows.
     """
+
+    whole_blocks = False
 
     def __init__(self, model: PreTrainedModel, vocab_size: int, mask: Tensor, unseen: int):
         self.model = model

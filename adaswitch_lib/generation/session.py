@@ -140,10 +140,12 @@ class Session:
         scored = scored or self.request.record_divergence or (self.request.keep_teacher_logits and scorer is Source.TEACHER)
         wanted = scored or (self.request.keep_teacher_logits and writer is Source.TEACHER)
         start = self.length[group.rows]
-        size = min(self.request.block_size, self.request.max_new_tokens - int(start.min()))
+        whole, size = group.decoders[writer].whole_blocks, self.request.block_size
+        if not whole:
+            size = min(size, self.request.max_new_tokens - int(start.min()))
         given = self.request.student_ids if writer is Source.STUDENT else None
         if given is None:
-            draft, logits = self._sampled(group, writer, start, size, wanted)
+            draft, logits = self._sampled(group, writer, start, size, whole, wanted)
         else:
             columns = (start[:, None] + torch.arange(size, device=start.device)).clamp(max=given.shape[1] - 1)
             draft = given[group.rows].gather(1, columns)
@@ -162,9 +164,11 @@ class Session:
         self._record(block, writer)
         return block
 
-    def _sampled(self, group: Group, writer: Source, start: Tensor, size: int, wanted: bool) -> tuple[Tensor, Tensor | None]:
-        """Up to `size` tokens of every row from position `start` on, and the logits that they were drawn from."""
-        tokens, logits, on_cpu = [], [], start.device.type == "cpu"
+    def _sampled(
+        self, group: Group, writer: Source, start: Tensor, size: int, whole: bool, wanted: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Tokens of every row from position `start` on, and the logits that they were drawn from: `size`, or up to the ends of all."""
+        tokens, logits = [], []
         ended, broken = (torch.zeros_like(start, dtype=torch.bool) for _ in range(2))
         ids, mask = self._unseen(group, writer)
         for i in range(size):
@@ -175,7 +179,7 @@ class Session:
                 logits.append(scores)
             broken |= bad
             ended |= torch.isin(token, self.eos_token_ids)
-            if on_cpu and ended.all():  # a GPU, asked at every token, would wait for us
+            if not whole and ended.all():
                 break
             ids, mask = token[:, None], torch.ones_like(token)[:, None]
         if broken.any():

@@ -9,6 +9,7 @@ On a CPU the same passes run uncaptured, on as many slots as there are rows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -70,6 +71,11 @@ class StaticDecoder:
         self.rows = rows
         self.unseen = unseen
 
+    @property
+    def whole_blocks(self) -> bool:
+        """As in `Decoder`."""
+        return self.slots.in_graphs
+
     def feed(self, ids: Tensor, mask: Tensor, keep: int) -> Tensor:
         """As in `Decoder`."""
         self.unseen = 1
@@ -103,7 +109,8 @@ class Slots:
             if (window := getattr(config, name, None)) and window < capacity:
                 raise ValueError(f"static decoding knows no {name}, of {window} tokens here: write texts without static_decoding.")
         limit = getattr(config, "max_position_embeddings", None)
-        self.model, self.vocab_size, self.capacity = model, vocab_size, capacity
+        self.model, self.vocab_size = model, vocab_size
+        self.capacity = 64 * math.ceil(capacity / 64)  # of use to attention kernels, and to texts a little longer
         self.last_position = limit and limit - 1
         self.wants_bool = config._attn_implementation == "sdpa"
         self.cache_name = cache_argument(model)
@@ -111,7 +118,9 @@ class Slots:
         self.cache = Cache(layer_class_to_replicate=partial(_Layer, self))
         self.length, self.padding = (torch.zeros(rows, dtype=torch.long, device=device) for _ in range(2))
         self.autocast = torch.is_autocast_enabled(device.type)
-        self.captures = device.type == "cuda" and not self.autocast  # which would keep copies of weights that training changes
+        on_one = {weight.device for weight in model.parameters()} == {device}
+        # autocast would have a graph read copies of weights that training then changes
+        self.captures = device.type == "cuda" and on_one and not self.autocast
         self.graphs: dict[tuple[int, int], tuple] = {}
         self.pool = torch.cuda.graph_pool_handle() if self.captures else None
         self.clear()
@@ -129,12 +138,17 @@ class Slots:
         self.row_in = list(range(len(self.length)))
         self.placed: tuple[list[int], Tensor | slice] | None = None
 
+    @property
+    def in_graphs(self) -> bool:
+        """Whether passes come in few shapes, which have a graph each, and nothing is asked of the device within a block."""
+        return self.captures
+
     def of(self, rows: list[int]) -> Tensor:
         """The slots of rows, shape [rows]."""
         return torch.tensor([self.row_in.index(row) for row in rows], device=self.length.device)
 
     def feed(self, rows: list[int], ids: Tensor, mask: Tensor, keep: int) -> Tensor:
-        used = min(_bucket(len(rows), self.captures), len(self.length))
+        used = self._slots_for(len(rows))
         if self.placed is None or self.placed[0] is not rows:
             self._pack(rows, used)
             in_order = self.row_in[:used] == rows
@@ -185,6 +199,10 @@ class Slots:
         graph.replay()
         return logits.clone()
 
+    def _slots_for(self, rows: int) -> int:
+        """How many slots a pass goes over: to a GPU fewer than 8 rows are as much work as 8."""
+        return min(max(8, 1 << (rows - 1).bit_length()) if self.in_graphs else rows, len(self.length))
+
     def _pack(self, rows: list[int], used: int) -> None:
         """Swap rows into the first slots."""
         kept = set(rows)
@@ -223,8 +241,3 @@ class _Layer(DynamicLayer):
 
     def get_seq_length(self) -> int:
         return 0
-
-
-def _bucket(rows: int, captures: bool) -> int:
-    """How many slots a pass goes over: a power of two where each number has a graph of its own."""
-    return 1 << (rows - 1).bit_length() if captures else rows
