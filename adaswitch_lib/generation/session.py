@@ -167,7 +167,7 @@ class Session:
     def _sampled(
         self, group: Group, writer: Source, start: Tensor, size: int, whole: bool, wanted: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """`size` tokens of every row from position `start` on, or up to the ends of all; and the logits that they were drawn from."""
+        """`size` tokens of every row from position `start` on, or up to the ends of all; and the logits they came from."""
         tokens, logits = [], []
         ended, broken = (torch.zeros_like(start, dtype=torch.bool) for _ in range(2))
         ids, mask = self._unseen(group, writer)
