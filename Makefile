@@ -13,7 +13,7 @@ DRAWN := 03_main_results $(if $(filter smollm2,$(PRESET)),,04_metric_comparison)
 SOURCES := $(wildcard adaswitch_lib/*.py adaswitch_lib/*/*.py adaswitch_lib/*/*/*.py)
 PAPERMILL := TQDM_DISABLE=1 $(BIN)/papermill -k python3 --no-progress-bar --log-level WARNING -p headless True
 # the tests of the core, and of what README and docs/extending.md show
-CORE := architectures bad_input checks data divergence extending generation imports losses methods models readme sampling static \
+CORE := architectures bad_input checks data divergence extending generation gpu_benchmark imports losses methods models readme sampling static \
 	switching training trl trl_processes trl_vllm
 # for test-newest: the newest that also has a CPU build for all of Linux; TORCH=torch takes the newest there is
 TORCH ?= $(shell grep '^torch==' constraints.txt)
