@@ -97,6 +97,7 @@ test-browser: setup  ## Notebooks, explorer and pages in Chromium, which must be
 
 bench: setup  ## Speed and memory, as ratios in one run, into results/bench (half an hour or more; wants a quiet machine, and DialogSum for the last)
 	$(BIN)/python benchmarks/rollouts.py --scaling
+	$(BIN)/python benchmarks/trl_step.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/training.py --preset smollm2 --steps 3
 
