@@ -5,7 +5,7 @@ import pytest
 from made_lane import made_lane
 
 from adaswitch_lib.experiments.lane import grid
-from adaswitch_lib.report import figures, lane
+from adaswitch_lib.report import explorer, figures, findings, lane, tables
 
 
 @pytest.fixture(scope="module")
@@ -47,5 +47,15 @@ def test_the_figure_is_drawn_of_what_there_is(seeds, tmp_path):
     ax = figures.who_wins(made_lane(tmp_path / "made", seeds))
     shown = figures.show(ax)
     assert "γ" in shown and ax.figure.name == "who_wins"
-    spans = [patch for patch in ax.patches]
-    assert len(spans) == (2 if seeds == 5 else 0)
+    assert len(ax.patches) == (2 if seeds == 5 else 0)
+
+
+@pytest.mark.parametrize("seeds", [0, 1, 5])
+def test_tables_and_words_are_made_of_what_there_is(seeds, tmp_path):
+    made = made_lane(tmp_path / "made", seeds)
+    assert len(tables.lane_scores(made)) == (len(grid.WRITERS) if seeds else 0)
+    found = tables.lane_comparisons(made).set_index("world")
+    assert len(found) == (6 if seeds else 0)
+    assert not seeds or ("*" in found.loc["γ = 0.3", "minus SKD"]) == (seeds == 5)
+    assert findings.the_lane(made).count("nobody") == {0: 0, 1: 4, 5: 2}[seeds]
+    assert "AdaSwitch" in explorer.compare(lane.texts(made))

@@ -151,11 +151,9 @@ def the_lane(folder: Path) -> Markdown:
         return _text(["No seed is complete yet: `python -m adaswitch_lib lane` goes on."])
     lines = [f"{runs.seed.nunique()} seeds are complete of the {len(SEEDS)} that were planned."]
     for line in lane.winners(runs).to_dict("records"):
-        leader, at = WRITERS[line["leader"]].label, f"At γ = {line['gamma']:g}"
-        if line["wins"]:
-            lines.append(f"{at} {leader} wins: all of its leads in KL are {_significance(line['p'])} or less.")
-        else:
-            lines.append(f"{at} nobody wins: {leader} has the lowest mean KL, but one of its leads is {_significance(line['p'])}.")
+        leader, certain = WRITERS[line["leader"]].label, _significance(line["p"])
+        won = f"{leader} wins" if line["wins"] else f"nobody wins; {leader} has the lowest mean KL"
+        lines.append(f"At γ = {line['gamma']:g} {won}. The least certain of its leads is {certain}.")
     for line in lane.interaction(runs).to_dict("records"):
         lines.append(f"Slope over γ of AdaSwitch minus {label(line['against'])}, log KL: {_effect(line)}.")
     return _text(lines)
