@@ -110,7 +110,6 @@ class Slots:
                 raise ValueError(f"static decoding knows no {name}, of {window} tokens here: write texts without static_decoding.")
         limit = getattr(config, "max_position_embeddings", None)
         self.model, self.vocab_size = model, vocab_size
-        self.capacity = 64 * math.ceil(capacity / 64)  # of use to attention kernels, and to texts a little longer
         self.last_position = limit and limit - 1
         self.wants_bool = config._attn_implementation == "sdpa"
         self.cache_name = cache_argument(model)
@@ -121,6 +120,8 @@ class Slots:
         on_one = {weight.device for weight in model.parameters()} == {device}
         # autocast would have a graph read copies of weights that training then changes
         self.captures = device.type == "cuda" and on_one and not self.autocast
+        # a GPU's attention wants even widths, and a longer prompt then often finds graphs that are there
+        self.capacity = 64 * math.ceil(capacity / 64) if self.captures else capacity
         self.graphs: dict[tuple[int, int], tuple] = {}
         self.pool = torch.cuda.graph_pool_handle() if self.captures else None
         self.clear()
