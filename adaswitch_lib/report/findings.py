@@ -149,7 +149,7 @@ def the_lane(folder: Path) -> Markdown:
     runs = lane.scores(folder)
     if runs.empty:
         return _text(["No seed is complete yet: `python -m adaswitch_lib lane` goes on."])
-    lines = [f"{runs.seed.nunique()} seeds are complete of the {len(SEEDS)} that were planned."]
+    lines = [f"Complete seeds: {runs.seed.nunique()} of the {len(SEEDS)} that were planned."]
     for line in lane.winners(runs).to_dict("records"):
         leader, certain = WRITERS[line["leader"]].label, _significance(line["p"])
         won = f"{leader} wins" if line["wins"] else f"nobody wins; {leader} has the lowest mean KL"

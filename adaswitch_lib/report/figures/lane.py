@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullLocator
 
 from adaswitch_lib.experiments.lane.grid import CHART, WRITERS
 from adaswitch_lib.experiments.table_files import read_table_file
@@ -27,8 +28,7 @@ def who_wins(folder: Path) -> Axes:
     (kl, exact, teacher), (steers, right, advice) = panels(2, 3, 5.0)
     _over_gamma(chart, kl, "log_kl", np.exp)
     kl.set(yscale="log", ylabel="KL on own text [nats]")
-    for axis in (kl.yaxis.set_major_formatter, kl.yaxis.set_minor_formatter):
-        axis("{x:g}")
+    kl.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_locator=NullLocator())
     _regions(runs, kl)
     shown = {
         exact: ("exact", "rows without a wrong move"),
