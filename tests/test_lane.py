@@ -66,6 +66,7 @@ def small(monkeypatch, tmp_path):
     for module, settings in {teachers: {"STEPS": 2, "ROWS": 4}, students: {"STEPS": 2, "ROWS": 4, "TEST_ROWS": 8}}.items():
         for name, value in settings.items():
             monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(runs, "SHIPPED", tmp_path)
     for module in (grid, runs):
         monkeypatch.setattr(module, "SEEDS", (100,))
     monkeypatch.setattr(grid, "CELLS", (grid.CHART[2], grid.CALM))

@@ -26,6 +26,7 @@ from adaswitch_lib.trainer import row_seed
 
 RULES = {"adaswitch": SwitchRule(), "random": SwitchRule(), "floor": SwitchRule(floor=0.5)}
 TRACED_CELL = CHART[2]
+SHIPPED = Path(__file__).parents[1] / "teachers"
 
 
 def run_all(seeds: Sequence[int] = SEEDS) -> None:
@@ -75,8 +76,10 @@ def policy_of(run: LaneRun) -> Policy:
 
 
 def load_teacher(gamma: float, results: Path) -> LlamaForCausalLM:
-    """The teacher of a γ; trained, checked and kept where there is none yet."""
-    folder = results / "teachers" / f"{gamma:g}"
+    """The teacher of a γ: the one that ships with the package; of another γ one that is trained, checked and kept with the results."""
+    folder = SHIPPED / f"lane_{gamma:g}"
+    if not folder.is_dir():
+        folder = results / "teachers" / f"{gamma:g}"
     with locked(results / "work" / f"teacher-{gamma:g}"):
         if not (folder / "config.json").is_file():
             start = time.process_time()
