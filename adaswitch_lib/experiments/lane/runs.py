@@ -76,7 +76,7 @@ def policy_of(run: LaneRun) -> Policy:
 
 
 def load_teacher(gamma: float, results: Path) -> LlamaForCausalLM:
-    """The teacher of a γ: the one that ships with the package; of another γ one that is trained, checked and kept with the results."""
+    """The teacher of a γ: the one that ships with the package, else one that is trained, checked and kept with the results."""
     folder = SHIPPED / f"lane_{gamma:g}"
     if not folder.is_dir():
         folder = results / "teachers" / f"{gamma:g}"
