@@ -114,6 +114,7 @@ class RolloutTrainer(Trainer):
         )
         check_undivided(self)
         self.model_accepts_loss_kwargs = True  # our loss is divided by the token count of the whole batch
+        self.accelerator.gradient_accumulation_steps = 1  # old transformers have it divide the loss once more
         self.teacher = None if teacher is None else _placed(teacher, args.device)
         for each in models.values():
             check_supported(each, row_check.num_ids, each.device)

@@ -148,6 +148,7 @@ class AdaSwitchTrainer(DistillationTrainer):
         if args.use_vllm and not isinstance(self.policy, WRITE_FIRST):
             raise ValueError(f"in vLLM the student writes to its end, which {self.policy} does not let it: leave out use_vllm.")
         super().__init__(model, None, args, *more, **named)  # TRL itself refuses a teacher that scores another number of ids
+        self.accelerator.gradient_accumulation_steps = 1  # old transformers have it divide the loss once more
         if self._is_vlm or self.tools:
             raise ValueError("a policy writes text from text: pass a tokenizer as processing_class, and no tools.")
         teacher, tokenizer = self._load_teacher(teacher_model)

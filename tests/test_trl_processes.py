@@ -42,6 +42,8 @@ def test_files_for_many_gpus_are_as_accelerate_wants_them(kind):
 def test_two_processes_take_the_step_of_one(kind, alone, tmp_path):
     if kind == "zero3":
         pytest.importorskip("deepspeed", reason="DeepSpeed has no wheel: pip install deepspeed compiles it")
+    if kind == "fsdp2" and torch.__version__ < "2.7":
+        pytest.skip("FSDP2 of torch 2.6 works on GPUs alone")
     options = SETTINGS | RULE | MORE | {"output_dir": tmp_path, "prompts": alone / "prompts.jsonl"}
     options |= {name: alone / name for name in ("teacher", "student")}
     options["model"] = options.pop("student")
