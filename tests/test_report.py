@@ -237,5 +237,5 @@ def test_cells_are_whole_and_long_tables_are_folded():
     folded = table(pd.DataFrame({"n": range(LONG + 1)}), "Numbers & more")
     assert folded.startswith("<details><summary>Numbers &amp; more") and len(folded) > len(repr(folded))
     cells = table(pd.DataFrame({"x": [0.12345, -0.5, float("nan")], "n": [1, 2, 3]}))
-    assert all(f"<td>{cell}</td>" in cells for cell in ("0.123", "−0.500", "–", "1"))
+    assert all(f">{cell}</td>" in cells for cell in ("0.123", "−0.500", "–", "1"))
     assert Html("<b>")._repr_html_() == "<b>" and Markdown("*a*")._repr_markdown_() == "*a*"

@@ -63,7 +63,7 @@ def read_table(results: Path, name: str, runs: Sequence[str] | None = None) -> p
     kept = _kept(results, name, folders)
     if kept is None and not folders:
         there = (results / TABLES["runs"]).is_file()
-        advice = f"make it with `adaswitch reproduce --preset {results.name}`"
+        advice = f"make it with `adaswitch run --preset {results.name}`"
         raise FileNotFoundError(f"no {results / TABLES[name]}: {'its runs are kept without it' if there else advice}.")
     table = _joined(kept, [_of_folder(folder, name) for folder in folders.values()])
     return table if runs is None else table[table.run.isin(runs)]
@@ -220,7 +220,7 @@ def _same(results: Path, groups: Any, settings: Sequence[str]) -> None:
         if mixed := [column for column in settings if column in some and some[column].nunique(dropna=False) > 1]:
             raise ValueError(
                 f"runs of {name} in {results} differ in {', '.join(mixed)}: some are of an older preset; "
-                f"`adaswitch reproduce --preset {results.name}` makes them again."
+                f"`adaswitch run --preset {results.name}` makes them again."
             )
 
 
