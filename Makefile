@@ -47,7 +47,7 @@ rollouts: setup  ## Write the texts of figures 1 and 2 anew, with SmolLM2 (3 min
 	$(PAPERMILL) -p write True notebooks/01_switching_rule.ipynb $(OUT)/01_switching_rule.tmp.ipynb
 	mv $(OUT)/01_switching_rule.tmp.ipynb $(OUT)/01_switching_rule.ipynb
 
-reproduce: rollouts $(RUN)/02_train_students.ipynb  ## Train the students of PRESET (default quick), draw all tables and figures (15 minutes)
+reproduce: $(if $(filter smoke,$(PRESET)),quickstart,rollouts) $(RUN)/02_train_students.ipynb  ## Train the students of PRESET (default quick), draw all tables and figures (15 minutes)
 	@$(MAKE) --no-print-directory -j2 drawn
 
 figures: setup  ## Draw them again from the results of PRESET that are there; PRESET=micro are kept (1 minute, no training)
