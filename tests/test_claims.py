@@ -172,3 +172,21 @@ def test_the_page_has_every_verdict_and_every_comparison(results):
 def _made(folder):
     folder.mkdir()
     return folder
+
+
+def test_claims_stand_side_by_side_for_each_task_and_over_the_lane(frame):
+    lines = [
+        ("C1", "γ = 0", "On-policy KD − AdaSwitch", "fails"),
+        ("C1", "γ = 0.3", "On-policy KD − AdaSwitch", "holds"),
+        ("C1", "γ = 0.3", "SKD − AdaSwitch", UNDECIDED),
+        ("C1", "γ = 0.6", "On-policy KD − AdaSwitch", "holds"),
+        ("Q", "γ = 0", "Permuted switches − AdaSwitch", UNDECIDED),
+        ("Q", "γ = 0.3", "Permuted switches − AdaSwitch", UNDECIDED),
+    ]
+    lane = pd.DataFrame(lines, columns=["claim", "task", "comparison", "verdict"]).assign(mean=1.0, low=0.5, high=2.0)
+    table = claims.by_world([frame], lane).set_index("claim")
+    assert list(table.columns) == [WORDS, DIALOGUES, "the lane"]  # all students fail at the perturbed ones
+    assert table.loc["C1", "the lane"] == "fails at γ = 0; not decided at γ = 0.3; holds at γ = 0.6"
+    assert table.loc["Q", "the lane"] == "not decided at γ = 0, 0.3" and table.loc["C4", "the lane"] == "–"
+    worst = of(frame, "C1", WORDS)["mean"]["AdaSwitch − SKD"]
+    assert table.loc["C1", WORDS].startswith(f"fails: {worst:.3f}".replace("-", "−"))

@@ -5,7 +5,7 @@ import pytest
 from made_lane import made_lane
 
 from adaswitch_lib.experiments.lane import grid
-from adaswitch_lib.report import explorer, figures, findings, lane, tables
+from adaswitch_lib.report import claims, explorer, figures, findings, lane, tables
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,15 @@ def test_a_method_wins_where_it_leads_all_others_significantly(folder):
 def test_the_interaction_is_a_slope_over_gamma(folder):
     slopes = lane.interaction(lane.scores(folder)).set_index("against")
     assert slopes.loc["onpolicy", "mean"] < 0 and slopes.loc["onpolicy", "n"] == 5
+
+
+def test_the_paper_s_claims_are_judged_at_each_gamma(folder):
+    found = claims.lane_table(folder).set_index(["claim", "task", "comparison"])
+    log_kl = "log KL on own text, {} − AdaSwitch".format
+    assert len(found) == 4 * 4 and (found.verdict.xs("γ = 0.3", level="task") == "holds").all()
+    line = found.loc[("C1", "γ = 0", log_kl("On-policy KD"))]
+    assert line["verdict"] == "fails" and line["mean"] < -1 and line.n == 5
+    assert found.verdict[("Q", "γ = 0.6", log_kl("Off-policy KD"))] == "holds"
 
 
 @pytest.mark.parametrize("seeds", [0, 1, 5])

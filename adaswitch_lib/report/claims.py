@@ -15,6 +15,7 @@ import pandas as pd
 from adaswitch_lib.experiments.records import read_table
 from adaswitch_lib.experiments.table_files import write_table
 from adaswitch_lib.experiments.tasks import TASKS
+from adaswitch_lib.report import lane
 from adaswitch_lib.report.plot_style import floor_label, in_order, label, with_floor
 from adaswitch_lib.report.scores import BASELINES, CONTROLS, curves, early, final, grid, held_out, leads, out_of_reach, study
 from adaswitch_lib.report.statistics import Interval, holm, over_seeds, paired, unpaired
@@ -37,7 +38,7 @@ CLAIMS = {
 comparisons where validation chose a floor."""
 
 COST_RANGE = (1.2, 1.4)
-HOLDS, FAILS, UNDECIDED = "holds", "fails", "not decided"
+HOLDS, FAILS, UNDECIDED, NOT_MEASURED = "holds", "fails", "not decided", "not measured"
 MARGINS = {"rouge_l": (0.01, "a lead above 1 ROUGE point is excluded")}
 FIVE_POINTS = (0.05, "a lead above 5 points is excluded")
 EXCLUDED = (FIVE_POINTS[1], MARGINS["rouge_l"][1])
@@ -70,7 +71,16 @@ def table(results: Path) -> pd.DataFrame:
     excluded, where the 95 % interval ends below it; else "not decided". `p_equivalent` is that of a difference outside of these
     points either way (TOST).
     """
-    found = sorted(_findings(results), key=lambda finding: list(CLAIMS).index(finding.claim))
+    return _judged(sorted(_findings(results), key=lambda finding: list(CLAIMS).index(finding.claim)))
+
+
+def lane_table(results: Path) -> pd.DataFrame:
+    """The same for the lane, whose tasks are the γ of its chart: C1 (on-policy KD and SKD) and Q (permuted switches and the
+    teacher's text alone) by the log of the KL on the student's own text."""
+    return _judged([*_lane_findings(lane.scores(results))])
+
+
+def _judged(found: Sequence[Finding]) -> pd.DataFrame:
     frame = pd.DataFrame([{**finding._asdict(), **finding.effect._asdict()} for finding in found])
     if frame.empty:
         return frame
@@ -98,7 +108,7 @@ def verdicts(frame: pd.DataFrame) -> pd.DataFrame:
     for claim, (says, source) in CLAIMS.items():
         rows = frame[frame.claim == claim] if len(frame) else pd.DataFrame(columns=["verdict"])
         judged = rows[rows.verdict.isin(order)].sort_values("verdict", key=lambda names: names.map(order.index), kind="stable")
-        line = {"claim": claim, "what it says": says, "source": source, "verdict": "not measured", "decided by": "–", "effect": "–"}
+        line = {"claim": claim, "what it says": says, "source": source, "verdict": NOT_MEASURED, "decided by": "–", "effect": "–"}
         if len(judged):
             least = judged[judged.verdict == judged.verdict.iloc[0]].sort_values("high").iloc[0]
             task = "" if least.task in least.comparison else f", {least.task}"
@@ -109,6 +119,27 @@ def verdicts(frame: pd.DataFrame) -> pd.DataFrame:
         line["comparisons"] = "; ".join(f"{name}: {counts[name]}" for name in shown) or "–"
         lines.append(line)
     return pd.DataFrame(lines)
+
+
+def by_world(tables: Sequence[pd.DataFrame], lane: pd.DataFrame) -> pd.DataFrame:
+    """A row a claim, a column a task: its verdict, and the effect of the least favourable comparison; of the lane, verdicts by γ.
+
+    Args:
+        tables: of `table`; a task that is nowhere judged has no column.
+        lane: of `lane_table`.
+    """
+    columns = {}
+    for task, rows in (group for frame in tables for group in frame.groupby("task", sort=False)):
+        lines = verdicts(rows).set_index("claim")
+        if (lines.verdict != NOT_MEASURED).any():
+            columns[task] = (lines.verdict + ": " + lines.effect).mask(lines.verdict == NOT_MEASURED, "–")
+    by_gamma = pd.DataFrame({task: verdicts(rows).set_index("claim").verdict for task, rows in lane.groupby("task", sort=False)})
+
+    def in_words(line: pd.Series) -> str:
+        alike = line[line != NOT_MEASURED].groupby(line, sort=False)
+        return "; ".join(f"{verdict} at γ = {', '.join(same.index.str.removeprefix('γ = '))}" for verdict, same in alike) or "–"
+
+    return pd.DataFrame(columns).assign(**{"the lane": by_gamma.apply(in_words, axis=1)}).reset_index()
 
 
 def sentences(results: Path, *claims: str) -> list[str]:
@@ -241,6 +272,15 @@ def _cost(results: Path) -> Iterator[Finding]:
         verdict = HOLDS if inside else FAILS if outside else UNDECIDED
         yield Finding("C6", task, "seconds a step, AdaSwitch / KD (1.2 to 1.4)", ratio, verdict=verdict)
         yield Finding("C6", task, "seconds a step, SKD − AdaSwitch", _difference(seconds, "skd", "adaswitch"))
+
+
+def _lane_findings(runs: pd.DataFrame) -> Iterator[Finding]:
+    for cell in lane.CHART:
+        wide = lane.by_seed(lane.of_cell(runs, cell), "log_kl")
+        for name in wide.columns.intersection(["onpolicy", "skd", "random", "offpolicy"], sort=False):
+            comparison = f"log KL on own text, {label(name)} − AdaSwitch"
+            effect = paired(wide[name], wide["adaswitch"])
+            yield Finding("C1" if name in BASELINES else "Q", f"γ = {cell.gamma:g}", comparison, effect)
 
 
 def _difference(wide: pd.DataFrame, one: str, other: str) -> Interval:

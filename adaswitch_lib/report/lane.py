@@ -51,7 +51,7 @@ def comparisons(runs: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for cell in CELLS:
         for outcome in OUTCOMES:
-            wide = _wide(of_cell(runs, cell), outcome)
+            wide = by_seed(of_cell(runs, cell), outcome)
             found = {name: paired(wide["adaswitch"], wide[name]) for name in AGAINST if {"adaswitch", name} <= set(wide)}
             corrected = holm([interval.p for interval in found.values()])
             for (name, interval), p in zip(found.items(), corrected, strict=True):
@@ -68,7 +68,7 @@ def winners(runs: pd.DataFrame) -> pd.DataFrame:
     """
     lines = []
     for cell in CHART:
-        wide = _wide(of_cell(runs, cell), "log_kl")
+        wide = by_seed(of_cell(runs, cell), "log_kl")
         if set(CONTEST) <= set(wide):
             leader = wide[list(CONTEST)].mean().idxmin()
             others = [name for name in CONTEST if name != leader] + ["random"] * (leader == "adaswitch")
@@ -94,7 +94,7 @@ def interaction(runs: pd.DataFrame) -> pd.DataFrame:
     return table.assign(p_holm=holm(table.p))
 
 
-def _wide(runs: pd.DataFrame, outcome: str) -> pd.DataFrame:
+def by_seed(runs: pd.DataFrame, outcome: str) -> pd.DataFrame:
     """A row a seed, a column a method."""
     return runs.pivot(index="seed", columns="method", values=outcome)
 
