@@ -60,7 +60,7 @@ class NoisyTeacher(OffPolicy):
 
 @dataclass(frozen=True)
 class AdaSwitch(Policy):
-    """The student explores until the rule trips, then the teacher writes the rest (the paper, Figure 2).
+    """The student writes until d_i > τ_i, then the teacher writes the rest (the paper, Figure 2).
 
     Args:
         rule: when to switch.
@@ -141,7 +141,7 @@ class FixedSwitch(Policy):
 
 @dataclass(frozen=True)
 class SpeculativeKD(Policy):
-    """Speculative KD (arXiv 2410.11325): a student's token outside the teacher's top K is redrawn from the teacher.
+    """Speculative KD (arXiv 2410.11325): a student's token outside the teacher's `top_k` likeliest is redrawn from the teacher.
 
     The token tested is the one that would be kept. Its rank is taken on the teacher's raw logits, and
     a tie with the K-th counts as inside; a token that the teacher rules out never does.

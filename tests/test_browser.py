@@ -39,6 +39,10 @@ def test_jupyterlab_shows_it_by_keyboard_and_after_a_second_run(chromium, lab, t
         page.get_by_role("slider", name="K", exact=True).focus()
         page.keyboard.press("End")
         page.get_by_text("never takes over").wait_for()
+        floor = page.get_by_role("slider", name="floor")
+        floor.press("Home")
+        floor.press("ArrowRight")
+        assert floor.evaluate("it => [it.value, it === document.activeElement]") == ["1", True]
         page.get_by_role("button", name="Reset").focus()
         for key in ("Enter", "ArrowDown", "a", "d", "d"):  # JupyterLab has plans of its own with them
             page.keyboard.press(key)

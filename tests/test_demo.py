@@ -26,6 +26,9 @@ def test_the_button_writes_by_the_policy_that_was_chosen(writer):
         policy.value = name
         button.click()
         assert says in text.value and not button.disabled
+    prompt.value = "natasha has 2 stones ."
+    button.click()
+    assert "Not in the vocabulary of these models: natasha." in text.value
     prompt.value = ""
     button.click()
     assert "empty" in text.value

@@ -110,7 +110,7 @@ def test_all_tokens_are_shown_and_said(show):
     assert page.locator(".prompt").inner_text() == "1 < 2 & 'so'"
     said = page.get_by_role("img").get_attribute("aria-label")
     assert said == " The student writes: <b> ' \"&amp; \n  The teacher writes: </script> é"
-    assert "token 4, “</script>”" in page.get_by_role("status").inner_text()
+    assert "token 4, where the student wrote “</script>”" in page.get_by_role("status").inner_text()
     look = page.get_by_role("slider", name="Look at token")
     look.press("Home")
     assert re.match("0, “<b>”: d = 0.00 nats, no threshold yet; the student writes", look.get_attribute("aria-valuetext"))

@@ -105,6 +105,11 @@ class Writer:
         )
         return rollout.to_frame(tokenizer)
 
+    def unknown(self, prompt: str) -> list[str]:
+        """The words of a prompt that the pair's tokenizer does not know."""
+        tokenizer = self.pair.tokenizer
+        return [word for word in dict.fromkeys(prompt.split()) if tokenizer.unk_token in tokenizer.tokenize(word)]
+
 
 def write_texts(pair: str = "smollm2") -> Path:
     """Write a text of every demo prompt by each policy, from the same seeds, into the pair's file (SmolLM2: 3 minutes, 2.3 GB)."""

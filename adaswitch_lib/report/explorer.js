@@ -169,11 +169,11 @@ function explore(root, { tokens, d, rule }) {
       tau.style.transform = `translateY(${-height[i]}%)`; // a transform needs no new layout
       rise.style.transform = `translateY(${-Math.min(before, height[i])}%) scaleY(${Math.abs(before - height[i]) / 100})`;
     });
-    const why = place < 0 || `where d = ${nats(d[place])} exceeds τ = ${nats(threshold[place])}`;
+    const why = place < 0 || `d = ${nats(d[place])} exceeds τ = ${nats(threshold[place])}`;
     say.textContent =
       place < 0
         ? `The teacher never takes over: the student writes all ${n} tokens.`
-        : `The teacher takes over at token ${place}, ${quoted(tokens[place])}, ${why}, and writes ${share(n - place, n)}.`;
+        : `The teacher takes over at token ${place}, where the student wrote ${quoted(tokens[place])}: ${why}. Left to the teacher: ${share(n - place, n)}.`;
     text.setAttribute("aria-label", spokenText(tokens, writer));
     look.set(look.value);
     mark();
@@ -188,8 +188,8 @@ function explore(root, { tokens, d, rule }) {
     for (const [name, { set }] of Object.entries(controls)) set(rule[name]);
     draw();
   });
-  const note = "Behind the switch this is still the student's own text, which the teacher would rewrite. Tokens count from 0.";
-  const keys = legend(`bars: d, up to ${nats(Math.max(...d))}`, "line: τ", "▼ the switch", "hatched: too early to switch");
+  const note = "Tokens count from 0. All words are the student's own: behind the switch the teacher would write others.";
+  const keys = legend(`bars: d, up to ${nats(Math.max(...d))}`, "line: τ (dashed: off the scale)", "▼ the switch", "hatched: too early to switch");
   root.append(element("div", { class: "beside" }, ...Object.values(controls).map(({ node }) => node)));
   root.append(reset, say, text, remark(note), keys, look.node);
   draw();
@@ -244,5 +244,6 @@ for (const root of document.querySelectorAll(".adaswitch")) {
   root.drawn = true;
   const { view, ...data } = JSON.parse(root.dataset.shown);
   root.replaceChildren(...root.querySelectorAll("style, .prompt"));
+  root.addEventListener("keydown", (event) => event.stopPropagation()); // arrows are ours, not JupyterLab's
   ({ explore, compare })[view](root, data);
 }

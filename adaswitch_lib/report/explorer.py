@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from adaswitch_lib.experiments.records import with_settings
 from adaswitch_lib.experiments.tasks import TASKS
 from adaswitch_lib.report.display import Html
-from adaswitch_lib.report.plot_style import COLOURS
+from adaswitch_lib.report.plot_style import COLOURS, floor_label, label
+from adaswitch_lib.report.scores import grid
 
 SCRIPT = Path(__file__).with_suffix(".js")
 DARK = {"student": "#56B4E9", "teacher": "#E69F00"}
@@ -99,20 +99,24 @@ def compare(traces: pd.DataFrame, prompts: Sequence[str] = (), note: str = "") -
     return _page("compare", shown)
 
 
-def over_training(results: Path, task: str = "micro_dialog", examples: int = 4, steps: int = 5) -> Html:
-    """`compare` of the training texts that a preset has kept of its first seed: by method, from the first step to the last.
+def over_training(results: Path, task: str, examples: int = 4, steps: int = 5) -> Html:
+    """`compare` of the validation texts that a preset has kept of its first seed: by method, from the first step to the last.
 
     Args:
         results: the preset's folder.
         task: one of the micro tasks.
         examples, steps: how many prompts and evaluations to choose from.
     """
-    kept = with_settings(results, "traces").query("trained_on == @task and example < @examples")
-    kept = kept[kept.seed == kept.seed.min()].sort_values("method", key=lambda names: names != "adaswitch", kind="stable")
+    kept = grid(results, "traces").query("trained_on == @task and example < @examples")
+    floor, seed = kept.floor.min(), kept.seed.min()
+    kept = kept[(kept.seed == seed) & ~(kept.floor > floor)]
+    kept = kept.sort_values("method", key=lambda names: names != "adaswitch", kind="stable")
     every = sorted(kept.step.unique())
     chosen = {every[round(i * (len(every) - 1) / (steps - 1))] for i in range(steps)}
     prompts = TASKS[task].load("validation", examples, 0)["prompt"]
-    return compare(kept[kept.step.isin(chosen)].sort_values("step", kind="stable"), prompts)
+    note = f"{label(task).capitalize()}, validation prompts, seed {seed}; AdaSwitch with {floor_label(floor)}. "
+    note += "By other methods the student writes alone."
+    return compare(kept[kept.step.isin(chosen)].sort_values("step", kind="stable"), prompts, note)
 
 
 def _one_text(trace: pd.DataFrame) -> pd.DataFrame:

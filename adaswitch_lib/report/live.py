@@ -27,7 +27,7 @@ def live(writer: Any) -> Any:
     temperature = widgets.BoundedFloatText(writer.temperature, min=0, max=2, step=0.1, description="temperature")
     seed = widgets.BoundedIntText(0, min=0, max=10**6, description="seed")
     for number in (temperature, seed):
-        number.layout.width = "11em"
+        number.layout.width, number.style.description_width = "12em", "6.5em"
     button = widgets.Button(description="Write", button_style="primary")
     text = widgets.HTML()
 
@@ -36,6 +36,8 @@ def live(writer: Any) -> Any:
         try:
             table = writer([prompt.value], policy.value, temperature.value, seed.value, show=lambda part: _draw(text, part))
             text.value += f"<p>{_summary(table)}</p>"
+            if unknown := writer.unknown(prompt.value):
+                text.value += f"<p>Not in the vocabulary of these models: {html.escape(', '.join(unknown))}.</p>"
         except ValueError as error:
             text.value = f"<p>{html.escape(str(error))}</p>"
         finally:
