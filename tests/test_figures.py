@@ -154,7 +154,8 @@ def test_cells_of_a_heatmap_are_means_and_some_are_empty():
     table = pd.DataFrame({"K": [1, 3, 3, 3], "L": [4, 4, 8, 8], "value": [0.1, 0.2, 0.3, 0.5]})
     _, ax = plt.subplots()
     drawing.heatmap(table, ax, "L", "K", "value")
-    assert {text.get_position(): text.get_text() for text in ax.texts} == {(0, 0): "0.100", (0, 1): "0.200", (1, 1): "0.400"}
+    cells = {text.get_position(): text.get_text() for text in ax.texts}
+    assert cells == {(0.5, 0.5): "0.100", (0.5, 1.5): "0.200", (1.5, 1.5): "0.400"} and not ax.yaxis_inverted()
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["1", "3"]
 
 
