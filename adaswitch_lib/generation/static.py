@@ -169,8 +169,9 @@ class Slots:
         """Logits after the last `keep` of the new tokens of the first slots; nobody looks at those of slots that are idle."""
         length, padding = self.length[: len(ids), None], self.padding[: len(ids), None]
         self.width = min(width, self.capacity)
-        self.columns = (length + torch.arange(ids.shape[1], device=ids.device)).clamp(max=self.capacity - 1)
-        column, own = torch.arange(self.width, device=ids.device), self.columns[..., None]
+        columns = (length + torch.arange(ids.shape[1], device=ids.device)).clamp(max=self.capacity - 1)
+        self.place = torch.arange(len(ids), device=ids.device)[:, None], columns
+        column, own = torch.arange(self.width, device=ids.device), columns[..., None]
         # padding sees itself, since of nothing there is no mean
         seen = ((column <= own) & (column >= padding[..., None]) | (column == own))[:, None]
         if not self.wants_bool:
@@ -178,7 +179,7 @@ class Slots:
         output = self.model(
             input_ids=ids,
             attention_mask=seen,
-            position_ids=(self.columns - padding).clamp(min=0, max=self.last_position),
+            position_ids=(columns - padding).clamp(min=0, max=self.last_position),
             logits_to_keep=keep,
             **{self.cache_name: self.cache} | self.more,
         )
@@ -235,9 +236,9 @@ class _Layer(DynamicLayer):
                 new.new_zeros(len(slots.length), slots.capacity, new.shape[1], new.shape[3]) for new in (key_states, value_states)
             )
             self.is_initialized = True
-        slot, columns = torch.arange(used, device=key_states.device)[:, None], slots.columns.to(key_states.device)
-        self.keys[slot, columns] = key_states.transpose(1, 2)
-        self.values[slot, columns] = value_states.transpose(1, 2)
+        place = tuple(index.to(key_states.device) for index in slots.place)
+        self.keys[place] = key_states.transpose(1, 2)
+        self.values[place] = value_states.transpose(1, 2)
         return tuple(buffer[:used, : slots.width].transpose(1, 2) for buffer in (self.keys, self.values))
 
     def get_seq_length(self) -> int:
