@@ -78,17 +78,17 @@ else
 	$(BIN)/adaswitch teachers --task micro_dialog && wait $$other
 endif
 
-test: setup  ## All tests (10 minutes)
+test: setup  ## All tests (20 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO_AT_ONCE)
 
 # The lowest versions that pyproject.toml allows: of "name>=version" the version itself.
-test-oldest:  ## Tests of the core with the oldest versions that are allowed (6 minutes; on Linux 6 GB: torch of then is a CUDA build)
+test-oldest:  ## Tests of the core with the oldest versions that are allowed (20 minutes; on Linux 6 GB: torch of then is a CUDA build)
 	rm -rf .venv-oldest && $(PYTHON) -m venv .venv-oldest
 	sed -n 's/^ *"\([A-Za-z0-9-]*\)>=\([0-9.]*\)[",].*/\1==\2/p' pyproject.toml | sort -u > .venv-oldest/versions.txt
 	.venv-oldest/bin/pip install -q -c .venv-oldest/versions.txt -e '.[report,test]'
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest $(TWO_AT_ONCE) -m 'not smollm2' $(wildcard $(CORE:%=tests/test_%.py))
 
-test-newest:  ## Tests of the core with the newest versions that the index has (5 minutes, 1.3 GB)
+test-newest:  ## Tests of the core with the newest versions that the index has (8 minutes, 1.3 GB)
 	rm -rf .venv-newest && $(PYTHON) -m venv .venv-newest
 	.venv-newest/bin/pip install -q '$(TORCH)' -e '.[report,test]'
 	OMP_NUM_THREADS=1 .venv-newest/bin/python -m pytest $(TWO_AT_ONCE) -m 'not smollm2' $(wildcard $(CORE:%=tests/test_%.py))
