@@ -49,7 +49,7 @@ rollouts: setup  ## Write the texts of figures 1 and 2 anew, with SmolLM2 (3 min
 	$(PAPERMILL) -p write True notebooks/01_switching_rule.ipynb $(OUT)/01_switching_rule.tmp.ipynb
 	mv $(OUT)/01_switching_rule.tmp.ipynb $(OUT)/01_switching_rule.ipynb
 
-reproduce: $(if $(filter smoke,$(PRESET)),quickstart,rollouts) $(RUN)/02_train_students.ipynb  ## Train the students of PRESET (default quick), draw all tables and figures (15 minutes)
+reproduce: $(if $(filter smoke,$(PRESET)),quickstart,rollouts) $(RUN)/02_train_students.ipynb  ## Train the students of PRESET (default quick), draw all tables and figures (under 20 minutes)
 	@$(MAKE) --no-print-directory -j2 drawn
 
 figures: setup  ## Draw them again from the results of PRESET that are there; PRESET=micro are kept (1 minute, no training)
@@ -78,17 +78,17 @@ else
 	$(BIN)/adaswitch teachers --task micro_dialog && wait $$other
 endif
 
-test: setup  ## All tests (20 minutes)
+test: setup  ## All tests (half an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO_AT_ONCE)
 
 # The lowest versions that pyproject.toml allows: of "name>=version" the version itself.
-test-oldest:  ## Tests of the core with the oldest versions that are allowed (20 minutes; on Linux 6 GB: torch of then is a CUDA build)
+test-oldest:  ## Tests of the core with the oldest versions that are allowed (40 minutes; on Linux 6 GB: torch of then is a CUDA build)
 	rm -rf .venv-oldest && $(PYTHON) -m venv .venv-oldest
 	sed -n 's/^ *"\([A-Za-z0-9-]*\)>=\([0-9.]*\)[",].*/\1==\2/p' pyproject.toml | sort -u > .venv-oldest/versions.txt
 	.venv-oldest/bin/pip install -q -c .venv-oldest/versions.txt -e '.[report,test]'
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest $(TWO_AT_ONCE) -m 'not smollm2' $(wildcard $(CORE:%=tests/test_%.py))
 
-test-newest:  ## Tests of the core with the newest versions that the index has (8 minutes, 1.3 GB)
+test-newest:  ## Tests of the core with the newest versions that the index has (9 minutes, 1.3 GB)
 	rm -rf .venv-newest && $(PYTHON) -m venv .venv-newest
 	.venv-newest/bin/pip install -q '$(TORCH)' -e '.[report,test]'
 	OMP_NUM_THREADS=1 .venv-newest/bin/python -m pytest $(TWO_AT_ONCE) -m 'not smollm2' $(wildcard $(CORE:%=tests/test_%.py))
