@@ -1,15 +1,17 @@
 """Memory of each notebook with the kernel's children, and seconds to its first figure, into results/bench/notebooks.csv.
 
-    python benchmarks/notebooks.py [NOTEBOOK ...] [--limit GIGABYTES] [--tree FOLDER] [--name NAME]
+    python benchmarks/notebooks.py [NOTEBOOK ...] [--limit GIGABYTES] [--tree FOLDER] [--out FOLDER]
 
-With a limit, all of it runs in a memory control group (version 1, as root) of that size, as on a small hub: a notebook that needs
-more ends with its kernel. `--tree` measures another checkout by the same environment. Notebook 02 trains the smoke preset.
+With a limit, all of it runs in a memory control group (version 1, as root) of that size, and is told so as by a hub: a notebook
+that needs more ends with its kernel. `--tree` measures another checkout by the same environment. Notebook 02 trains the smoke
+preset. Where some are named, no table is written unless `--out` says where.
 """
 
 import argparse
 import os
 import threading
 import time
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -25,12 +27,19 @@ GROUPS = Path("/sys/fs/cgroup/memory")
 PARAMETERS = {"02_train_students": {"preset": "smoke"}}
 
 
-def limited(gigabytes: float) -> None:
-    """Put this process, and so its kernels, into a group with so much memory, page cache included."""
-    group = GROUPS / f"hub_{os.getpid()}"
+@contextmanager
+def limited(gigabytes: float):
+    """This process, and so its kernels, in a group with so much memory, page cache included."""
+    group, limit, process = GROUPS / f"hub_{os.getpid()}", str(int(gigabytes * 2**30)), str(os.getpid())
+    os.environ["MEM_LIMIT"] = limit
     group.mkdir()
-    (group / "memory.limit_in_bytes").write_text(str(int(gigabytes * 2**30)))
-    (group / "cgroup.procs").write_text(str(os.getpid()))
+    (group / "memory.limit_in_bytes").write_text(limit)
+    (group / "cgroup.procs").write_text(process)
+    try:
+        yield
+    finally:
+        (GROUPS / "cgroup.procs").write_text(process)
+        group.rmdir()
 
 
 def megabytes(pid: int) -> float:
@@ -81,21 +90,18 @@ def main() -> None:
     parser.add_argument("notebooks", nargs="*", help="as in 00 05; all where none is named")
     parser.add_argument("--limit", type=float)
     parser.add_argument("--tree", type=Path, default=Path(__file__).parents[1])
-    parser.add_argument("--name", default="notebooks", help="of the table in results/bench")
+    parser.add_argument("--out", type=Path, help="for notebooks.csv (default: results/bench, where all are measured)")
     given = parser.parse_args()
     os.environ["PYTHONPATH"] = str(given.tree.resolve())
-    if given.limit:
-        limited(given.limit)
+    files = sorted((given.tree.resolve() / "notebooks").glob("*.ipynb"))
     rows = []
-    for file in sorted((given.tree.resolve() / "notebooks").glob("*.ipynb")):
-        if not given.notebooks or file.stem[:2] in given.notebooks:
+    with limited(given.limit) if given.limit else nullcontext():
+        for file in [file for file in files if not given.notebooks or file.stem[:2] in given.notebooks]:
             rows.append(measure(file))
-            print(
-                "{notebook}: {first_figure:.1f} s to a figure, {seconds:.1f} s, {megabytes:.0f} MB {error}".format(**rows[-1]),
-                flush=True,
-            )
-    out = Path(__file__).parents[1] / "results" / "bench" / f"{given.name}.csv"
-    write_table(pd.DataFrame(rows).round(1), out, limit_gb=given.limit or "none")
+            line = "{notebook}: {first_figure:.1f} s to a figure, {seconds:.1f} s, {megabytes:.0f} MB {error}"
+            print(line.format(**rows[-1]), flush=True)
+    if out := given.out or (None if given.notebooks else Path("results/bench")):
+        write_table(pd.DataFrame(rows).round(1), out / "notebooks.csv", limit_gb=given.limit or "none")
 
 
 if __name__ == "__main__":

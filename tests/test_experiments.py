@@ -200,12 +200,13 @@ def test_a_grid_that_is_killed_and_interrupted_ends_as_one_that_was_not(results,
     run_all(SMOKE.configs(["micro_dialog"], ["sft", "gkd"], [0]))
     whole = tables(results)
     monkeypatch.setenv("ADASWITCH_HOME", str(tmp_path / "killed"))
-    command = [sys.executable, "-m", "adaswitch_lib", "run", "--preset", "smoke", "--jobs", "1"]
-    command += ["--task", "micro_dialog", "--method", "sft", "gkd", "--seed", "0"]
+    asked = "run --preset smoke --task micro_dialog --method sft gkd --seed 0"
+    command = [sys.executable, "-m", "adaswitch_lib", *asked.split()]
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as in these tests; more would round otherwise
-    for signal_ in (signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGINT, signal.SIGKILL):
+    kill, interrupt = signal.SIGKILL, signal.SIGINT
+    for signal_, jobs in ((kill, 1), (interrupt, 0), (kill, 0), (interrupt, 1), (kill, 1)):
         process = subprocess.Popen(
-            command,
+            [*command, f"--jobs={jobs}"],
             env=one_thread,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -218,7 +219,7 @@ def test_a_grid_that_is_killed_and_interrupted_ends_as_one_that_was_not(results,
             time.sleep(0.1)
         time.sleep(random.uniform(2, 11))
         family = first.children(recursive=True)
-        (os.killpg if signal_ == signal.SIGINT else os.kill)(process.pid, signal_)
+        (os.killpg if signal_ == interrupt else os.kill)(process.pid, signal_)
         _, error = process.communicate(timeout=10)
         assert not psutil.wait_procs(family, timeout=10)[1]  # no worker goes on by itself
         assert process.returncode in (0, -9, 130) and "Traceback" not in error
@@ -232,7 +233,7 @@ def test_a_collapsed_student_is_counted_and_a_failed_run_is_named(results):
     failing = replace(SMOKE.config("micro_dialog", "sft", 0), teacher="no/such teacher")
     good = SMOKE.config("micro_dialog", "sft", 0)
     with pytest.raises(RuntimeError, match=f"^{failing.id} failed: [^\n]+$"):
-        run_all([failing, collapsing, good])
+        run_all([failing, collapsing, good], jobs=0)
     made = tables(results)
     assert made["runs"].set_index("run").collapsed.to_dict() == {collapsing.id: True, good.id: False}
     scores = made["metrics"].query("run == @collapsing.id and split == 'test' and metric == 'facts'").value
@@ -400,8 +401,8 @@ def test_a_config_that_cannot_be_run_is_not_made(changes, message):
         ("reproduce --preset smoke --seed x", "--seed: a seed is a whole number from 0 to 9,999, or all; got x"),
         ("reproduce --preset smoke --seed -1", "got -1"),
         ("reproduce --preset smoke --seed all 10000", "got 10000"),
-        ("reproduce --preset smoke --jobs 0", "--jobs: runs at a time are a whole number from 1 on, got 0"),
-        ("reproduce --preset smoke --jobs 1.5", "--jobs: runs at a time are a whole number from 1 on, got 1.5"),
+        ("reproduce --preset smoke --jobs=-1", "--jobs: runs at a time are a whole number, got -1"),
+        ("reproduce --preset smoke --jobs 1.5", "--jobs: runs at a time are a whole number, got 1.5"),
         ("reproduce --preset smoke --job", "expected one argument"),
         ("reproduce --preset fast", "unknown preset 'fast': use one of smoke, quick, micro"),
         ("collect --preset fast", "unknown preset 'fast'"),

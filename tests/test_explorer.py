@@ -127,13 +127,15 @@ def test_tokens_without_any_divergence(show):
 def test_a_step_takes_less_than_a_frame(show, length):
     page = show(explore(table((random_trace(0, length) + 0.01).tolist())))
     milliseconds = page.evaluate("""() => {
-        const slider = document.querySelector("[aria-label=K]"), times = [];
-        for (let stop = 0; stop < 40; stop++) {
-            const begin = performance.now();
-            slider.value = stop;
-            slider.dispatchEvent(new Event("input"));
-            document.body.getBoundingClientRect();  // and the layout
-            times.push(performance.now() - begin);
+        const slider = document.querySelector("[aria-label=K]"), times = Array(40).fill(Infinity);
+        for (let turn = 0; turn < 5; turn++) {
+            for (let stop = 0; stop < 40; stop++) {
+                const begin = performance.now();
+                slider.value = stop;
+                slider.dispatchEvent(new Event("input"));
+                document.body.getBoundingClientRect();  // and the layout
+                times[stop] = Math.min(times[stop], performance.now() - begin);  // what else runs here only adds to it
+            }
         }
         return times.sort((a, b) => a - b)[20];
     }""")

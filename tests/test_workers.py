@@ -10,10 +10,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from helpers import obeys_interrupts
 
 from adaswitch_lib.experiments import workers
 from adaswitch_lib.experiments.failures import FullDisk
+from adaswitch_lib.experiments.runs import fitting_jobs
 from adaswitch_lib.experiments.workers import work_off
 
 MAKE = "pretend_runs:make"
@@ -45,6 +47,23 @@ def test_a_full_disk_ends_all_since_it_would_end_each(kind, tmp_path):
     with pytest.raises(FullDisk, match="no space is left on the disk .*goes on"):
         work_off(MAKE, {"a": (kind, str(tmp_path)), "b": ("fine", str(tmp_path))}, jobs=1)
     assert begun(tmp_path, "fine") == 0
+
+
+def test_without_workers_this_process_makes_all_and_a_failure_ends_none_but_its_run(tmp_path):
+    failed = work_off(MAKE, {what: (what, str(tmp_path)) for what in ("fail", "fine")}, jobs=0)
+    assert failed == {"fail": "ValueError: two lines"} and begun(tmp_path, f"fine-{os.getpid()}-") == 1
+    with pytest.raises(FullDisk):
+        work_off(MAKE, {what: (what, str(tmp_path)) for what in ("full", "fine too")}, jobs=0)
+    assert begun(tmp_path, "fine too") == 0
+
+
+@pytest.mark.parametrize(("gigabytes", "jobs"), [(1, 0), (2, 2), (64, 3)])
+def test_there_are_no_more_workers_than_memory_allows(gigabytes, jobs, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PHYS_PAGES": 2**24, "SC_PAGE_SIZE": 2**12}[name])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("MEM_LIMIT", str(gigabytes * 2**30))
+    assert fitting_jobs() == jobs
 
 
 @pytest.fixture

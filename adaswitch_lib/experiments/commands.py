@@ -62,12 +62,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_jobs(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--jobs", type=_jobs, help="runs at a time (default: one a core, or one on a GPU)")
+    command.add_argument("--jobs", type=_jobs, help="runs at a time; 0: in this process (default: as cores and memory allow)")
 
 
 def _jobs(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"runs at a time are a whole number from 1 on, got {text}")
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"runs at a time are a whole number, got {text}")
     return int(text)
 
 
@@ -125,9 +125,9 @@ def _run(chosen: argparse.Namespace) -> None:
 
 
 def _run_all(configs: Sequence[RunConfig], jobs: int | None) -> None:
-    from adaswitch_lib.experiments.runs import JOBS, run_all
+    from adaswitch_lib.experiments.runs import run_all
 
-    run_all(configs, jobs or JOBS)
+    run_all(configs, jobs)
 
 
 def _status(chosen: argparse.Namespace) -> None:

@@ -7,9 +7,11 @@ A run is a pipeline of four rooms, each entered once: `prepare`, `train`, `evalu
 from __future__ import annotations
 
 import gc
+import math
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -25,25 +27,46 @@ from adaswitch_lib.experiments.records import finished, is_finished
 from adaswitch_lib.experiments.training import train
 from adaswitch_lib.experiments.workers import work_off
 
-JOBS = 1 if torch.cuda.is_available() else os.cpu_count() or 1
-"""Runs at a time that suit this machine."""
+PROCESS_BYTES = 7e8
+"""What a process that makes a micro run needs, without the pages of libraries that processes share."""
 
 
-def run_all(configs: Sequence[RunConfig], jobs: int = JOBS) -> None:
+def run_all(configs: Sequence[RunConfig], jobs: int | None = None) -> None:
     """Make all runs that are not done yet, `jobs` at a time, each in a process with its share of the threads.
+
+    Args:
+        jobs: 0: one after the other, in this process; None: as many as `fitting_jobs` says.
 
     Raises:
         RuntimeError: at the end, if some failed; it names them. A student that collapsed is a result, not a failure.
         FullDisk: as soon as it is.
     """
-    if jobs < 1:
-        raise ValueError(f"jobs must be 1 or more, got {jobs}.")
+    jobs = fitting_jobs() if jobs is None else jobs
+    if jobs < 0:
+        raise ValueError(f"jobs must be 0 or more, got {jobs}.")
     done = {preset: finished(results_dir(preset)) for preset in {config.preset for config in configs}}
     todo = [config for config in configs if config.id not in done[config.preset]]
-    threads = max(1, torch.get_num_threads() // jobs)
+    threads = max(1, torch.get_num_threads() // max(1, jobs))
     failed = work_off(f"{__name__}:run_with", {config.id: (config, threads) for config in todo}, jobs)
     if failed:
         raise RuntimeError("\n".join(f"{name} failed: {why}" for name, why in failed.items()))
+
+
+def fitting_jobs() -> int:
+    """Micro runs at a time for which there are cores, or a GPU, and memory; 0 where it is enough for this process alone."""
+    cores = 1 if torch.cuda.is_available() else os.cpu_count() or 1
+    return min(cores, int(memory_limit() / PROCESS_BYTES) - 1)
+
+
+def memory_limit() -> float:
+    """Bytes that this process and its children may hold: by what a hub says of its containers, or a container of itself, or the
+    machine."""
+    limits = [float(os.environ.get("MEM_LIMIT") or math.inf)]  # JupyterHub and Binder
+    with suppress(OSError, ValueError):  # no control groups, or no limit ("max")
+        limits.append(float(Path("/sys/fs/cgroup/memory.max").read_text()))
+    with suppress(AttributeError, ValueError, OSError):  # Windows
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return min(limits)
 
 
 def run_with(given: tuple[RunConfig, int]) -> bool:

@@ -35,11 +35,24 @@ def work_off(make: str, runs: Mapping[str, Any], jobs: int) -> dict[str, str]:
     Args:
         make: "module:function" that makes one, as it is imported in a worker.
         runs: name -> what `make` is given.
-        jobs: how many processes.
+        jobs: how many processes; 0: none, all runs are made in this one.
 
     Raises:
         FullDisk: as soon as it is, since all runs would fail.
     """
+    return _in_processes(make, runs, jobs) if jobs else _in_this_process(make, runs)
+
+
+def _in_this_process(make: str, runs: Mapping[str, Any]) -> dict[str, str]:
+    errors = {}
+    for name, given in tqdm(runs.items(), unit="run", disable=not watched()):
+        errors[name] = _error_of(_imported(make), given)
+        if isinstance(errors[name], FullDisk):
+            raise errors[name]
+    return {name: error for name, error in errors.items() if error}
+
+
+def _in_processes(make: str, runs: Mapping[str, Any], jobs: int) -> dict[str, str]:
     level = logging.WARNING if watched() else logger.getEffectiveLevel()
     queue, tries, failed = deque(runs), Counter(), {}
     workers: list[_Worker] = []  # all that were started
@@ -149,12 +162,16 @@ def _serve(pipe: connection.Connection, make: str, level: int) -> None:
     os.environ["TQDM_DISABLE"] = "1"  # one bar, that of the runs, is enough
     tqdm.set_lock(threading.RLock())  # its own is a semaphore, which is left over where a process is killed
     log_lines(level)
-    module, _, name = make.partition(":")
-    function = getattr(import_module(module), name)
+    function = _imported(make)
     with suppress(EOFError, OSError):  # the parent is gone
         while True:
             given = pipe.recv()
             pipe.send(_error_of(function, given))
+
+
+def _imported(make: str) -> Callable[[Any], Any]:
+    module, _, name = make.partition(":")
+    return getattr(import_module(module), name)
 
 
 def _error_of(make: Callable[[Any], Any], given: Any) -> str | FullDisk | None:
