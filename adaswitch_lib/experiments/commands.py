@@ -1,4 +1,4 @@
-"""The laboratory's commands: `adaswitch run | reproduce | status | collect | tune | teachers | lane`."""
+"""The laboratory's commands: `adaswitch run | reproduce | status | collect | tune | teachers | continuations | lane`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def run(arguments: Sequence[str]) -> argparse.Namespace:
 
     log_lines()
     commands = {"run": _run, "reproduce": _run, "status": _status, "collect": _collect, "tune": _tune}
-    (commands | {"teachers": _teachers, "lane": _lane})[chosen.command](chosen)
+    (commands | {"teachers": _teachers, "continuations": _continuations, "lane": _lane})[chosen.command](chosen)
     return chosen
 
 
@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_jobs(command)
     command = commands.add_parser("teachers", help="train teachers again, those of the micro tasks into the package")
     command.add_argument("--task", nargs="+", default=["all"], help="names, or all: the micro tasks")
+    commands.add_parser("continuations", help="what the teachers of smollm2 and the lane make of texts that others began")
     command = commands.add_parser("lane", help="make the runs of the lane; what is done is skipped")
     command.add_argument("--seed", nargs="+", default=["all"], help="numbers, or all")
     return parser
@@ -172,6 +173,13 @@ def _teachers(chosen: argparse.Namespace) -> None:
     for task in names:
         with StepBar(f"teacher of {task}", TEACHERS[task].steps) as bar:
             print(train_teacher(task, [bar]))
+
+
+def _continuations(chosen: argparse.Namespace) -> None:
+    from adaswitch_lib.experiments.continuations import write_continuations
+    from adaswitch_lib.experiments.presets import preset
+
+    write_continuations(preset("smollm2").config("dialogsum", "adaswitch", 0))
 
 
 def _lane(chosen: argparse.Namespace) -> None:
