@@ -48,7 +48,7 @@ def of_pair(config: RunConfig) -> pd.DataFrame:
 
     Returns:
         A line a text and cut: world (the task), begun_by (data, student or teacher), tokens (before the cut), example, entropy (of
-        the teacher's next-token distribution there, nats), score (of what the teacher adds by itself, greedily; the task's metric).
+        the teacher's next-token distribution there, nats), score (of what the teacher adds, sampled, by itself; the task's metric).
     """
     prepared = prepare(config)
     teacher, student, tokenizer = prepared.pair
@@ -81,7 +81,8 @@ def of_pair(config: RunConfig) -> pd.DataFrame:
             for some in (long[i : i + AT_ONCE] for i in range(0, len(long), AT_ONCE)):
                 prompts = [{"prompt_ids": [*encoded[row]["prompt_ids"], *begun[row][:cut]], "completion_ids": []} for row in some]
                 asked = collate(prompts).to(teacher.device)
-                ended = _go_on(teacher, asked.prompt_ids, asked.prompt_mask, task.max_new_tokens - cut, settings)
+                left, seeds = task.max_new_tokens - cut, [row_seed("going on", row) for row in some]
+                ended = _go_on(teacher, asked.prompt_ids, asked.prompt_mask, left, seeds, settings)
                 added = [
                     tokenizer.decode(ids[real], skip_special_tokens=True)
                     for ids, real in zip(ended.completion_ids, ended.completion_mask.bool(), strict=True)
@@ -108,14 +109,15 @@ def of_lane(cell: Cell, results: Path) -> pd.DataFrame:
     for begun_by, begun in texts.items():
         for cut in (cut for cut in CUTS if cut < world.LENGTH):
             asked = torch.cat([prompts, begun[:, :cut]], dim=1)
-            ended = _go_on(teacher, asked, torch.ones_like(asked), world.LENGTH - cut, settings)
+            left, again = world.LENGTH - cut, [row_seed("going on", row) for row in range(ROWS)]
+            ended = _go_on(teacher, asked, torch.ones_like(asked), left, again, settings)
             whole = torch.cat([begun[:, :cut], ended.completion_ids], dim=1)
             is_right = (whole == world.right_places(prompts, whole))[:, cut:]
             lines.append(_lines(f"lane {cell.gamma:g}", begun_by, cut, range(ROWS), ended, is_right.float().mean(-1).numpy()))
     return pd.concat(lines)
 
 
-def _go_on(teacher: PreTrainedModel, ids: Tensor, mask: Tensor, tokens: int, settings: dict) -> Rollout:
+def _go_on(teacher: PreTrainedModel, ids: Tensor, mask: Tensor, tokens: int, seeds: Sequence[int], settings: dict) -> Rollout:
     return generate(
         OffPolicy(),
         teacher,
@@ -123,8 +125,7 @@ def _go_on(teacher: PreTrainedModel, ids: Tensor, mask: Tensor, tokens: int, set
         ids,
         mask,
         max_new_tokens=tokens,
-        row_seeds=[0] * len(ids),  # greedy: no token is drawn
-        temperature=0.0,
+        row_seeds=seeds,
         record_divergence=False,
         keep_teacher_logits=True,
         **settings,
