@@ -36,4 +36,20 @@ def made_lane(folder, seeds=5):
         for pos in range(4)
     ]
     write_table(pd.DataFrame(texts), folder / "texts.parquet")
+    write_table(pd.DataFrame(continuations()), folder / "continuations.parquet")
     return folder
+
+
+def continuations():
+    """The real teacher keeps half of its score on the student's text, those of the lane all at γ = 0 and less at others. One text
+    of the student is too short for 16 tokens."""
+    kept = {"dialogsum": 0.5} | {f"lane {gamma:g}": 1 - gamma / 2 for gamma in grid.GAMMAS}
+    return [
+        {"world": world, "begun_by": begun_by, "tokens": tokens, "example": example, "entropy": 1.0 + (begun_by == "student")}
+        | {"score": (0.4 + 0.1 * (example % 3)) * (share if begun_by == "student" else 1)}
+        for world, share in kept.items()
+        for begun_by in ("data", "student", "teacher")
+        for tokens in (8, 16)
+        for example in range(10)
+        if (begun_by, tokens, example) != ("student", 16, 9)
+    ]

@@ -125,7 +125,7 @@ def test_notebooks_of_results_run_headless(name, figures, home, tmp_path, monkey
     assert not any(output.get("name") == "stderr" for output in outputs)
     assert figures <= drawn(home / "figures" / "smoke")
     if name == "13_when_it_pays":
-        assert drawn(home / "figures" / "lane") == {"who_wins"}
+        assert drawn(home / "figures" / "lane") == {"who_wins", "advice"}
     assert len(pictures(outputs)) == len(figures) + (name == "13_when_it_pays") and all(pictures(outputs))
     shown = re.sub("<img[^>]*>", "", "".join(html(output) for output in outputs if "data-shown" not in html(output)))
     assert not re.search(r"micro_|onpolicy|adaswitch|forward_kl|trained_on", shown)

@@ -163,8 +163,26 @@ def the_lane(folder: Path) -> Markdown:
         won = f"{leader} wins" if line["wins"] else f"nobody wins; {leader} has the lowest mean KL"
         lines.append(f"At γ = {line['gamma']:g} {won}. The least certain of its leads is {certain}.")
     for line in lane.interaction(runs).to_dict("records"):
-        lines.append(f"Slope over γ of AdaSwitch minus {label(line['against'])}, log KL: {_effect(line)}.")
+        lines.append(
+            f"Slope over γ, up to {lane.SLOPED[-1]:g}, of AdaSwitch minus {label(line['against'])}, log KL: {_effect(line)}."
+        )
     return _text(lines)
+
+
+def the_advice(folder: Path) -> Markdown:
+    """Of the advice of SmolLM2's teacher on the student's text, and where that lies on the lane's chart."""
+    found = lane.advice(folder)
+    lines = []
+    for line in found[~found.world.str.startswith("lane ")].to_dict("records"):
+        alike = found[(found.tokens == line["tokens"]) & found.world.str.startswith("lane ")]
+        kept = ", ".join(f"{100 * row.kept:.0f} % at γ = {row.world.removeprefix('lane ')}" for row in alike.itertuples())
+        share = "{:.0f} % [{:.0f}, {:.0f}]".format(*(100 * line[name] for name in ("kept", "low", "high")))
+        entropy = "{data:.2f} nats on the data, {teacher:.2f} on its own text, {student:.2f} on the student's".format(**line)
+        lines.append(
+            f"{label(line['world'])}, after {line['tokens']} tokens ({line['n']} texts): the teacher's entropy is {entropy}. "
+            f"There it keeps {share} of the score of what it adds{f'; in the lane {kept}' if kept else ''}."
+        )
+    return _text(lines or ["Not measured yet: `adaswitch continuations`."])
 
 
 def when_it_pays(results: Path) -> Markdown:

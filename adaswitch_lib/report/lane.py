@@ -9,7 +9,7 @@ import pandas as pd
 
 from adaswitch_lib.experiments.lane.grid import CELLS, CHART, GAMMAS, SEEDS, WRITERS, Cell, finished, planned
 from adaswitch_lib.experiments.table_files import read_table_file
-from adaswitch_lib.report.statistics import Interval, holm, over_seeds, paired
+from adaswitch_lib.report.statistics import Interval, holm, over_seeds, paired, ratio_of_means
 
 OUTCOMES = {"log_kl": "log KL on own text", "exact": "rows without a wrong move"}
 """Primary and co-primary."""
@@ -95,6 +95,22 @@ def interaction(runs: pd.DataFrame) -> pd.DataFrame:
             lines.append({"against": name} | over_seeds(slopes)._asdict())
     table = pd.DataFrame(lines, columns=["against", *Interval._fields])
     return table.assign(p_holm=holm(table.p))
+
+
+def advice(folder: Path) -> pd.DataFrame:
+    """What the teachers make of texts that others began, of the examples whose three texts are all that long.
+
+    Columns world, tokens (before the teacher goes on), n (examples), data, student, teacher (the teacher's mean entropy there by
+    who began, nats), kept (its score after the student's text as a share of that after its own), low, high.
+    """
+    file = folder / "continuations.parquet"
+    lines = []
+    for (world, tokens), some in read_table_file(file).groupby(["world", "tokens"], sort=False) if file.is_file() else ():
+        entropy, score = (some.pivot(index="example", columns="begun_by", values=name).dropna() for name in ("entropy", "score"))
+        kept, low, high = ratio_of_means(score.student, score.teacher)
+        at = {"world": world, "tokens": tokens, "n": len(score)}
+        lines.append(at | entropy.mean().to_dict() | {"kept": kept, "low": low, "high": high})
+    return pd.DataFrame(lines, columns=["world", "tokens", "n", "data", "student", "teacher", "kept", "low", "high"])
 
 
 def by_seed(runs: pd.DataFrame, outcome: str) -> pd.DataFrame:

@@ -70,6 +70,17 @@ def unpaired(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
     return _interval(stats.ttest_ind(x, y, equal_var=False), mean, n, middle)
 
 
+def ratio_of_means(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
+    """The mean of ours as a share of that of theirs, of the same items in the same order; a 95 % bootstrap interval over items."""
+    x, y = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
+
+    def ratio(x, y, axis=-1):
+        return x.mean(axis) / y.mean(axis)
+
+    interval = stats.bootstrap((x, y), ratio, paired=True, confidence_level=LEVEL, method="percentile", rng=0).confidence_interval
+    return float(ratio(x, y)), float(interval.low), float(interval.high)
+
+
 def _interval(test, mean: float, n: int, middle: float) -> Interval:
     low, high = test.confidence_interval(LEVEL)
     error = (high - low) / 2 / stats.t.ppf((1 + LEVEL) / 2, test.df)

@@ -1,6 +1,6 @@
 """One function a figure: data in, axes out; `save` writes it under the function's name."""
 
-from adaswitch_lib.report.figures.lane import who_wins
+from adaswitch_lib.report.figures.lane import advice, who_wins
 from adaswitch_lib.report.figures.rollouts import figure_1, figure_2, real_divergence, real_rollout
 from adaswitch_lib.report.figures.scores import (
     controls,
@@ -17,6 +17,7 @@ from adaswitch_lib.report.figures.switches import figure_4a, figure_4b, floors, 
 from adaswitch_lib.report.figures.training import along_the_sequence, cost_growth, exposure, step_seconds
 
 __all__ = [
+    "advice",
     "along_the_sequence",
     "controls",
     "cost_growth",
