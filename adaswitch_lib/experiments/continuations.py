@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +27,7 @@ from adaswitch_lib.policies import OffPolicy, OnPolicy
 from adaswitch_lib.rollout import Rollout
 from adaswitch_lib.trainer import row_seed
 
-ROWS = 64
+ROWS = 32
 CUTS = (4, 8, 16, 24)
 """After how many tokens the teacher goes on; of the lane's 24 after the first three."""
 
@@ -50,7 +51,9 @@ def of_pair(config: RunConfig) -> pd.DataFrame:
         A line a text and cut: world (the task), begun_by (data, student or teacher), tokens (before the cut), example, entropy (of
         the teacher's next-token distribution there, nats), score (of what the teacher adds, sampled, by itself; the task's metric).
     """
-    prepared = prepare(config)
+    start = config.initial_student
+    in_float32 = replace(start, size=replace(start.size, bf16=False))  # few CPUs have units for bfloat16
+    prepared = prepare(replace(config, initial_student=in_float32))
     teacher, student, tokenizer = prepared.pair
     task, rows = prepared.task, prepared.task.load("validation", ROWS, 0)
     encoded = encode_rows(rows, tokenizer)
