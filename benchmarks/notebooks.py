@@ -61,7 +61,7 @@ def measure(file: Path) -> dict:
     """Run one notebook: seconds, peak megabytes, and the error it ended with."""
     book = parameterize_notebook(load_notebook_node(str(file)), PARAMETERS.get(file.stem, {}), report_mode=False)
     begun, found, peak, over = time.perf_counter(), {"first_figure": float("nan"), "error": ""}, [0.0], threading.Event()
-    client = NotebookClient(book, timeout=3600, resources={"metadata": {"path": str(file.parents[1])}}, kernel_name="python3")
+    client = NotebookClient(book, timeout=7200, resources={"metadata": {"path": str(file.parents[1])}}, kernel_name="python3")
 
     def executed(cell, **_):
         if found["first_figure"] != found["first_figure"] and any(map(is_figure, cell.get("outputs", []))):
