@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -94,14 +95,15 @@ def _over_gamma(runs: pd.DataFrame, ax: Axes, column: str, scale=lambda x: x) ->
 
 
 def _regions(runs: pd.DataFrame, ax: Axes) -> None:
-    """Behind each γ the colour of the method that wins there, and its name."""
-    for line in lane.winners(runs).itertuples():
-        x = [cell.gamma for cell in CHART].index(line.gamma)
-        won = WRITERS[line.leader]
-        if line.wins:
-            ax.axvspan(x - 0.5, x + 0.5, color=won.style[0], alpha=0.15, lw=0, zorder=0)
-        text = won.label.removesuffix(" KD") if line.wins else "–"
-        ax.text(x, 1.01, text, transform=ax.get_xaxis_transform(), ha="center", va="bottom", fontsize=6)
+    """Behind neighbouring γ the colour of the method that wins there, and its name."""
+    gammas = [cell.gamma for cell in CHART]
+    for leader, lines in groupby(lane.winners(runs).itertuples(), key=lambda line: line.leader if line.wins else ""):
+        places = [gammas.index(line.gamma) for line in lines]
+        if leader:
+            ax.axvspan(places[0] - 0.5, places[-1] + 0.5, color=WRITERS[leader].style[0], alpha=0.15, lw=0, zorder=0)
+        text = WRITERS[leader].label.removesuffix(" KD") if leader else "–"
+        middle = (places[0] + places[-1]) / 2
+        ax.text(middle, 1.01, text, transform=ax.get_xaxis_transform(), ha="center", va="bottom", fontsize=6)
 
 
 def _teachers(folder: Path, ax: Axes) -> None:
