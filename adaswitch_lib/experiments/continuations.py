@@ -37,7 +37,9 @@ AT_ONCE = 16
 
 def write_continuations(config: RunConfig) -> None:
     """Measure the advice of this pair on validation rows, and that of every γ of the lane's chart, into results/lane."""
-    parts = [of_pair(config)]
+    start = config.initial_student
+    in_float32 = replace(start, size=replace(start.size, bf16=False))  # few CPUs have units for bfloat16
+    parts = [of_pair(replace(config, initial_student=in_float32))]
     for cell in CHART:
         parts.append(of_lane(cell, results_dir("lane")))
         logger.info("continuations at γ = %g: done", cell.gamma)
@@ -51,9 +53,7 @@ def of_pair(config: RunConfig) -> pd.DataFrame:
         A line a text and cut: world (the task), begun_by (data, student or teacher), tokens (before the cut), example, entropy (of
         the teacher's next-token distribution there, nats), score (of what the teacher adds, sampled, by itself; the task's metric).
     """
-    start = config.initial_student
-    in_float32 = replace(start, size=replace(start.size, bf16=False))  # few CPUs have units for bfloat16
-    prepared = prepare(replace(config, initial_student=in_float32))
+    prepared = prepare(config)
     teacher, student, tokenizer = prepared.pair
     task, rows = prepared.task, prepared.task.load("validation", ROWS, 0)
     encoded = encode_rows(rows, tokenizer)
