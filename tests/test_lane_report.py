@@ -64,6 +64,7 @@ def test_the_advice_is_compared_on_texts_that_all_three_began(folder):
     assert found.n.unstack().drop_duplicates().values.tolist() == [[10, 9]] and (found.student - found.data == 1).all()
     assert found.kept["dialogsum", 16] == pytest.approx(0.5) and found.kept["lane 0.6", 8] == pytest.approx(0.7)
     assert "keeps 50 % [50, 50]" in findings.the_advice(folder) and "70 % at γ = 0.6" in findings.the_advice(folder)
+    assert "γ = 1." in findings.the_advice(folder)  # the one that keeps as much
     assert len(figures.advice(folder).lines) == 3
 
 

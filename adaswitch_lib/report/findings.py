@@ -173,15 +173,21 @@ def the_advice(folder: Path) -> Markdown:
     """Of the advice of SmolLM2's teacher on the student's text, and where that lies on the lane's chart."""
     found = lane.advice(folder)
     lines = []
-    for line in found[~found.world.str.startswith("lane ")].to_dict("records"):
-        alike = found[(found.tokens == line["tokens"]) & found.world.str.startswith("lane ")]
-        kept = ", ".join(f"{100 * row.kept:.0f} % at γ = {row.world.removeprefix('lane ')}" for row in alike.itertuples())
+    for line in found[found.world == lane.REAL].to_dict("records"):
         share = "{:.0f} % [{:.0f}, {:.0f}]".format(*(100 * line[name] for name in ("kept", "low", "high")))
         entropy = "{data:.2f} nats on the data, {teacher:.2f} on its own text, {student:.2f} on the student's".format(**line)
         lines.append(
-            f"{label(line['world'])}, after {line['tokens']} tokens ({line['n']} texts): the teacher's entropy is {entropy}. "
-            f"There it keeps {share} of the score of what it adds{f'; in the lane {kept}' if kept else ''}."
+            f"{label(lane.REAL)}, after {line['tokens']} tokens ({line['n']} texts): the teacher's entropy is {entropy}, "
+            f"where it keeps {share} of the score of what it adds."
         )
+    after = found[found.tokens == lane.AFTER].set_index("world")
+    others = after[after.index != lane.REAL]
+    if lane.REAL in after.index and len(others):
+        gammas = others.index.str.removeprefix("lane ")
+        shares = ", ".join(f"{100 * kept:.0f} % at γ = {gamma}" for gamma, kept in zip(gammas, others.kept, strict=True))
+        within = gammas[others.kept.between(*after.loc[lane.REAL, ["low", "high"]])]
+        lines.append(f"The lane's teachers keep {shares}, after {lane.AFTER} tokens.")
+        lines.append(f"The interval of {label(lane.REAL)} holds those at γ = {', '.join(within) or 'none of these'}.")
     return _text(lines or ["Not measured yet: `adaswitch continuations`."])
 
 

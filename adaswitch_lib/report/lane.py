@@ -23,6 +23,9 @@ SLOPED = GAMMAS[:4]
 CONTEST = ("offpolicy", "onpolicy", "skd", "adaswitch")
 """Who can win a γ. DART is shown beside: it is told how large the gusts are."""
 
+REAL, AFTER, LEAST = "dialogsum", 16, 8
+"""The real task whose teacher is set beside the lane's, after how many tokens, and of how many examples at least [`advice`]."""
+
 SETTINGS = ["gamma", "gusts", "sft_steps"]
 
 
@@ -98,7 +101,7 @@ def interaction(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def advice(folder: Path) -> pd.DataFrame:
-    """What the teachers make of texts that others began, of the examples whose three texts are all that long.
+    """What the teachers make of texts that others began, of the examples whose three texts are all that long; at least `LEAST`.
 
     Columns world, tokens (before the teacher goes on), n (examples), data, student, teacher (the teacher's mean entropy there by
     who began, nats), kept (its score after the student's text as a share of that after its own), low, high.
@@ -107,6 +110,8 @@ def advice(folder: Path) -> pd.DataFrame:
     lines = []
     for (world, tokens), some in read_table_file(file).groupby(["world", "tokens"], sort=False) if file.is_file() else ():
         entropy, score = (some.pivot(index="example", columns="begun_by", values=name).dropna() for name in ("entropy", "score"))
+        if len(score) < LEAST:
+            continue
         kept, low, high = ratio_of_means(score.student, score.teacher)
         at = {"world": world, "tokens": tokens, "n": len(score)}
         lines.append(at | entropy.mean().to_dict() | {"kept": kept, "low": low, "high": high})

@@ -18,9 +18,6 @@ from adaswitch_lib.report.figures.style import figure, panels
 from adaswitch_lib.report.plot_style import COLOURS
 from adaswitch_lib.report.statistics import over_seeds
 
-REAL, AFTER = "dialogsum", 16
-"""The real task whose teacher is set beside those of the lane, and after how many tokens [`advice`]."""
-
 
 @figure
 def who_wins(folder: Path) -> Axes:
@@ -54,22 +51,22 @@ def who_wins(folder: Path) -> Axes:
 @figure
 def advice(folder: Path) -> Axes:
     """What a teacher makes of texts that others began. Left: the entropy of SmolLM2's next token on DialogSum, by who began the
-    text and how long it is. Right: the score of what the teacher adds after `AFTER` tokens by the student, as a share of that after
-    its own; the lane by γ, DialogSum as a line, with 95 % bootstrap intervals."""
+    text and how long it is. Right: the score of what the teacher adds after some tokens (`lane.AFTER`) by the student, as a share of
+    that after its own; the lane by γ, DialogSum as a line, with 95 % bootstrap intervals."""
     found = lane.advice(folder)
     ((entropy, kept),) = panels(1, 2, 2.6)
-    real = found[found.world == REAL]
+    real = found[found.world == lane.REAL]
     begun = {"data": ("#000000", "s"), "student": (COLOURS["student"], "o"), "teacher": (COLOURS["teacher"], "*")}
     for name, (colour, marker) in begun.items():
         entropy.plot(real.tokens, real[name], color=colour, marker=marker, ms=4, lw=0.8, label=f"begun by the {name}")
-    entropy.set(xlabel="tokens so far", ylabel="teacher's entropy [nats]", ylim=(0, None))
-    after = found[found.tokens == AFTER].set_index("world")
+    entropy.set(xlabel="tokens so far", ylabel="teacher's entropy [nats]", ylim=(0, None), xticks=real.tokens)
+    after = found[found.tokens == lane.AFTER].set_index("world")
     rows = after[after.index.str.startswith("lane ")]
     lengths = [rows.kept - rows.low, rows.high - rows.kept]
     kept.errorbar(
         rows.index.str.removeprefix("lane "), rows.kept, lengths, color="#000000", marker="o", ms=3.5, lw=0.8, label="the lane"
     )
-    for line in after[after.index == REAL].itertuples():
+    for line in after[after.index == lane.REAL].itertuples():
         kept.axhline(line.kept, color=COLOURS["teacher"], lw=1, label="SmolLM2 on DialogSum")
         kept.axhspan(line.low, line.high, color=COLOURS["teacher"], alpha=0.15, lw=0)
     kept.set(xlabel="γ of the lane", ylabel="score kept")
