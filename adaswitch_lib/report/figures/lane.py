@@ -51,8 +51,8 @@ def who_wins(folder: Path) -> Axes:
 @figure
 def advice(folder: Path) -> Axes:
     """What a teacher makes of texts that others began. Left: the entropy of SmolLM2's next token on DialogSum, by who began the
-    text and how long it is. Right: the score of what the teacher adds after some tokens (`lane.AFTER`) by the student, as a share of
-    that after its own; the lane by γ, DialogSum as a line, with 95 % bootstrap intervals."""
+    text and how long it is. Right: the score of what the teacher adds where the student began the text, as a share of that where
+    the teacher did; the lane by γ, DialogSum as a line, with 95 % bootstrap intervals."""
     found = lane.advice(folder)
     ((entropy, kept),) = panels(1, 2, 2.6)
     real = found[found.world == lane.REAL]
@@ -69,7 +69,7 @@ def advice(folder: Path) -> Axes:
     for line in after[after.index == lane.REAL].itertuples():
         kept.axhline(line.kept, color=COLOURS["teacher"], lw=1, label="SmolLM2 on DialogSum")
         kept.axhspan(line.low, line.high, color=COLOURS["teacher"], alpha=0.15, lw=0)
-    kept.set(xlabel="γ of the lane", ylabel="score kept")
+    kept.set(xlabel="γ of the lane", ylabel=f"score kept after {lane.AFTER} tokens by the student")
     for ax in (entropy, kept):
         ax.legend()
     return entropy
