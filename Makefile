@@ -78,7 +78,7 @@ else
 	$(BIN)/adaswitch teachers --task micro_dialog && wait $$other
 endif
 
-test: setup  ## All tests (half an hour)
+test: setup  ## All tests (20 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO_AT_ONCE)
 
 # The lowest versions that pyproject.toml allows: of "name>=version" the version itself.
@@ -88,7 +88,7 @@ test-oldest:  ## Tests of the core with the oldest versions that are allowed (40
 	.venv-oldest/bin/pip install -q -c .venv-oldest/versions.txt -e '.[report,test]'
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest $(TWO_AT_ONCE) -m 'not smollm2' $(wildcard $(CORE:%=tests/test_%.py))
 
-newest:  ## Make .venv-newest with the newest versions that the index has (2 minutes, 1.3 GB)
+newest:  ## Make .venv-newest with the newest versions that the index has (3 minutes, 1.3 GB)
 	rm -rf .venv-newest && $(PYTHON) -m venv .venv-newest
 	.venv-newest/bin/pip install -q '$(TORCH)' -e '.[report,test]'
 

@@ -57,12 +57,12 @@ def test_without_workers_this_process_makes_all_and_a_failure_ends_none_but_its_
     assert begun(tmp_path, "fine too") == 0
 
 
-@pytest.mark.parametrize(("gigabytes", "jobs"), [(1, 0), (2, 2), (64, 3)])
+@pytest.mark.parametrize(("gigabytes", "jobs"), [(0.5, 0), (1, 0), (2, 2), (64, 3)])
 def test_there_are_no_more_workers_than_memory_allows(gigabytes, jobs, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
     monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PHYS_PAGES": 2**24, "SC_PAGE_SIZE": 2**12}[name])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setenv("MEM_LIMIT", str(gigabytes * 2**30))
+    monkeypatch.setenv("MEM_LIMIT", str(int(gigabytes * 2**30)))
     assert fitting_jobs() == jobs
 
 

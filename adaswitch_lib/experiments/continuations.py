@@ -20,6 +20,7 @@ from adaswitch_lib.experiments.lane.students import initial_student, write
 from adaswitch_lib.experiments.logs import logger
 from adaswitch_lib.experiments.paths import results_dir
 from adaswitch_lib.experiments.preparation import prepare
+from adaswitch_lib.experiments.rollout_analysis import decoded
 from adaswitch_lib.experiments.table_files import write_table
 from adaswitch_lib.generation import generate
 from adaswitch_lib.models import eos_token_ids, num_token_ids
@@ -57,8 +58,12 @@ def of_pair(config: RunConfig) -> pd.DataFrame:
     teacher, student, tokenizer = prepared.pair
     task, rows = prepared.task, prepared.task.load("validation", ROWS, 0)
     encoded = encode_rows(rows, tokenizer)
-    collate, pad, vocab_size = RowCollator(tokenizer.pad_token_id), tokenizer.pad_token_id, num_token_ids(tokenizer)
-    settings = {"eos_token_id": eos_token_ids(tokenizer, teacher, student), "pad_token_id": pad, "vocab_size": vocab_size}
+    collate = RowCollator(tokenizer.pad_token_id)
+    settings = {
+        "eos_token_id": eos_token_ids(tokenizer, teacher, student),
+        "pad_token_id": tokenizer.pad_token_id,
+        "vocab_size": num_token_ids(tokenizer),
+    }
 
     def written_by(policy: OnPolicy | OffPolicy) -> list[list[int]]:
         asked = collate(list(encoded)).to(teacher.device)
@@ -86,11 +91,7 @@ def of_pair(config: RunConfig) -> pd.DataFrame:
                 asked = collate(prompts).to(teacher.device)
                 left, seeds = task.max_new_tokens - cut, [row_seed("going on", row) for row in some]
                 ended = _go_on(teacher, asked.prompt_ids, asked.prompt_mask, left, seeds, settings)
-                added = [
-                    tokenizer.decode(ids[real], skip_special_tokens=True)
-                    for ids, real in zip(ended.completion_ids, ended.completion_mask.bool(), strict=True)
-                ]
-                scores = task.scores(added, rows.select(some))[task.metric]
+                scores = task.scores(decoded(ended, tokenizer), rows.select(some))[task.metric]
                 lines.append(_lines(task.name, begun_by, cut, some, ended, scores))
             logger.info("continuations of %s after %d tokens by the %s: done", task.name, cut, begun_by)
     return pd.concat(lines)

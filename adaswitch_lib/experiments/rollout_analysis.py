@@ -64,14 +64,14 @@ def look_at_texts(
     on_data = sum(_divergence_sum(teacher, student, part) for part in data.by_length(rows_at_once(student)))
     student.train(training)
     found = {
-        f"written_{task.metric}": task.scores(_texts(written, tokenizer), rows)[task.metric].mean(),
+        f"written_{task.metric}": task.scores(decoded(written, tokenizer), rows)[task.metric].mean(),
         "kl_own": float(own.divergence[own.completion_mask.bool()].mean()),
         "kl_data": float(on_data / data.completion_mask.sum()),
     }
     same_divergence = not hasattr(policy, "rule") or policy.divergence == OnPolicy.divergence
     if task.first_mistake and same_divergence:
         switch = first_switch(own.divergence, own.completion_mask, rule)
-        mistake = first_mistakes(task.first_mistake, _texts(own, tokenizer), rows)
+        mistake = first_mistakes(task.first_mistake, decoded(own, tokenizer), rows)
         found |= caught(switch, mistake.to(switch.device))
     return found, own if policy is None else written
 
@@ -155,6 +155,7 @@ def trace(rollout: Rollout, tokenizer: PreTrainedTokenizerBase, step: int, rows:
     return frame
 
 
-def _texts(rollout: Rollout, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+def decoded(rollout: Rollout, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The completions as texts, without special tokens."""
     completions = zip(rollout.completion_ids, rollout.completion_mask.bool(), strict=True)
     return [tokenizer.decode(tokens[real], skip_special_tokens=True) for tokens, real in completions]

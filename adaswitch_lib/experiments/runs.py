@@ -55,7 +55,7 @@ def run_all(configs: Sequence[RunConfig], jobs: int | None = None) -> None:
 def fitting_jobs() -> int:
     """Micro runs at a time for which there are cores, or a GPU, and memory; 0 where it is enough for this process alone."""
     cores = 1 if torch.cuda.is_available() else os.cpu_count() or 1
-    return min(cores, int(memory_limit() / PROCESS_BYTES) - 1)
+    return max(0, min(cores, int(memory_limit() / PROCESS_BYTES) - 1))
 
 
 def memory_limit() -> float:
